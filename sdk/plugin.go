@@ -1,0 +1,54 @@
+package sdk
+
+// Plugin describes a plugin to the host. New makes its desk.
+type Plugin struct {
+	// Name is that of the plugin's file behind "deskhost-plugin-":
+	// [a-z0-9][a-z0-9-]{0,39}.
+	Name string
+	// Version is a semantic version without a leading v.
+	Version string
+	// Title is what people call the desk ("Genesys Cloud"); optional.
+	Title string
+	// ConfigSchema is the JSON Schema (2020-12) of the configuration. The host
+	// checks a configuration against it before the plugin sees it, and quotes
+	// its descriptions in errors. Empty: the desk takes no configuration.
+	ConfigSchema string
+	// SendDedupe says how a second try of a message is kept from showing it
+	// twice. The zero value is the honest one: not at all.
+	SendDedupe SendDedupe
+	// Replay says how what the desk said while nobody listened is fetched.
+	Replay Replay
+	// StateFormats are the formats of [ResumeState] that this version reads.
+	StateFormats []uint32
+	// MaxTextBytes bounds the text of one user message; 0: the host's limit.
+	MaxTextBytes int
+	// New makes the desk of this process. It must not block; what can fail
+	// belongs in Configure.
+	New func(host Host) Desk
+}
+
+// SendDedupe says how a second try of a message is kept from showing it twice.
+type SendDedupe int
+
+// The ways to deal with a message whose first try had an unclear outcome.
+const (
+	// DedupeNone: the host records the outcome as unknown and goes on.
+	DedupeNone SendDedupe = iota
+	// DedupeByKey: the vendor takes the message id as a key.
+	DedupeByKey
+	// DedupeByLookup: the plugin looks in the conversation before it sends.
+	DedupeByLookup
+)
+
+// Replay says how what the desk said while nobody listened is fetched.
+type Replay int
+
+// The ways to catch up.
+const (
+	// ReplayNone: not at all.
+	ReplayNone Replay = iota
+	// ReplayByCursor: ResumeChat reads on from a cursor in the state.
+	ReplayByCursor
+	// ReplayByWebhook: the vendor delivers again after a 5xx.
+	ReplayByWebhook
+)

@@ -1,0 +1,189 @@
+package session
+
+import (
+	"encoding/json"
+	"time"
+
+	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
+)
+
+// Code names an error for programs; docs/http-api.md lists them.
+type Code string
+
+// The errors of this package.
+const (
+	CodeSessionUnknown  Code = "session_unknown"
+	CodeTokenWrong      Code = "token_wrong"
+	CodeDeskUnknown     Code = "desk_unknown"
+	CodeDeskUnavailable Code = "desk_unavailable"
+	CodeChatOpen        Code = "chat_open"
+	CodeNoChat          Code = "no_chat"
+	CodeIDReused        Code = "id_reused"
+	CodeTextTooLong     Code = "text_too_long"
+	CodeStartRefused    Code = "start_refused"
+	CodeStartFailed     Code = "start_failed"
+	CodeStartTimeout    Code = "start_timeout"
+	CodeTooManyMessages Code = "too_many_messages"
+	CodeStopping        Code = "stopping"
+)
+
+// Error is a refused command. It changed nothing unless its code begins with
+// "start_", where a chat was requested, could not start and is ended.
+type Error struct {
+	Code Code
+	// Detail is a sentence for a developer. It never holds what was sent.
+	Detail string
+	// ChatID is the open chat, with CodeChatOpen.
+	ChatID string
+	// UserMessage may be shown to the user, from the desk; may be empty.
+	UserMessage string
+}
+
+// Error returns the detail.
+func (e *Error) Error() string { return e.Detail }
+
+// Ref names a session and proves the right to use it.
+type Ref struct {
+	ID string
+	// Token is the bearer token as it came.
+	Token string
+}
+
+// Context is what a page tells of its user.
+type Context struct {
+	UserID             string
+	UserVerified       bool
+	UserName           string
+	UserAttributes     map[string]string
+	Locale             string
+	AssistantSessionID string
+}
+
+// CreateRequest asks for a session.
+type CreateRequest struct {
+	// Desk is the desk's name; empty: the default desk.
+	Desk    string
+	Context Context
+}
+
+// Created is a new session.
+type Created struct {
+	ID string
+	// Token is shown this once; only its hash is kept.
+	Token        string
+	ExpiresAt    time.Time
+	Capabilities Capabilities
+}
+
+// Capabilities is what a session's desk can do as far as is known now.
+type Capabilities struct {
+	Availability bool
+	UpdateState  bool
+	UserTyping   bool
+	UserRead     bool
+	// Known is false while the desk has not been ready yet.
+	Known bool
+}
+
+// Info is the state of a session.
+type Info struct {
+	ID           string
+	Desk         string
+	ExpiresAt    time.Time
+	LastSeq      uint64
+	Capabilities Capabilities
+	// Chat is the open chat, or nil.
+	Chat *ChatInfo
+}
+
+// ChatInfo is the state of an open chat.
+type ChatInfo struct {
+	ID          string
+	RequestID   string
+	State       string // "starting", "waiting" or "connected"
+	RequestedAt time.Time
+	// Agent is who joined last and has not left, or nil.
+	Agent *recordv1.Agent
+	// DeskAway is true while the desk does not serve the chat.
+	DeskAway bool
+}
+
+// Update is what updateState changes; nil fields stay as they are.
+type Update struct {
+	// User replaces id, name and attributes.
+	User               *User
+	Locale             *string
+	AssistantSessionID *string
+}
+
+// User is who talks to the agent.
+type User struct {
+	ID         string
+	Verified   bool
+	Name       string
+	Attributes map[string]string
+}
+
+// Availability answers whether anybody is there.
+type Availability struct {
+	// Online is nil if nobody knows.
+	Online      *bool
+	WaitMinutes *uint32
+	Position    *uint32
+	Message     string
+}
+
+// StartRequest asks for an agent.
+type StartRequest struct {
+	// ID is the page's own, at most 128 bytes: the same id, the same answer.
+	ID             string
+	ConnectMessage json.RawMessage
+	Text           string
+	History        []HistoryItem
+	// SignInToken is the desk's own; a secret, not kept.
+	SignInToken string
+}
+
+// HistoryItem is one line of the conversation before the agent.
+type HistoryItem struct {
+	From string
+	Text string
+	Time time.Time
+}
+
+// Message is one message of the user.
+type Message struct {
+	// ID is the page's own, unique in the chat, at most 128 bytes.
+	ID   string
+	Text string
+	Data json.RawMessage
+}
+
+// Sent is how far a message has come.
+type Sent struct {
+	Seq uint64
+	// Status is WAITING or SENDING (accepted, the outcome will be an entry),
+	// DELIVERED, FAILED or UNKNOWN.
+	Status recordv1.OutState
+	// Reason tells more of FAILED and UNKNOWN.
+	Reason string
+}
+
+// News is what a subscription delivers: an entry, or passing news, or a gap.
+type News struct {
+	// Entry is set for a line of the log.
+	Entry *recordv1.Entry
+	// GapTo is set if the entries up to this seq are no longer kept.
+	GapTo uint64
+	// Typing and Availability are passing news of the chat ChatID.
+	ChatID       string
+	Typing       *Typing
+	Availability *Availability
+	Time         time.Time
+}
+
+// Typing is whether the agent types.
+type Typing struct {
+	Typing  bool
+	AgentID string
+}

@@ -187,3 +187,57 @@ type Typing struct {
 	Typing  bool
 	AgentID string
 }
+
+// Feed is a subscription to a session's news: replay from the journal, then
+// live. One goroutine at a time may call Pull.
+type Feed interface {
+	// Pull returns the next news, at most max, without waiting; none if there
+	// is nothing now, in which case the wake function given to Subscribe will
+	// be called once when there is. After an error the feed is of no use:
+	// the session is gone (an *Error) or the journal failed.
+	Pull(max int) ([]News, error)
+	// Close ends the subscription. Wake is not called after it has returned.
+	Close()
+}
+
+// Limits are the numbers of the design that concern sessions and chats.
+type Limits struct {
+	// SessionTTL is how long a session lives after its last use.
+	SessionTTL time.Duration
+	// StartTimeout bounds StartChat, waiting for the desk included.
+	StartTimeout time.Duration
+	// SendWait bounds how long SendMessage waits for the outcome.
+	SendWait time.Duration
+	// MessageWait is how long a message waits for its desk.
+	MessageWait time.Duration
+	// AbandonWaiting and AbandonConnected end a chat that no page attends.
+	AbandonWaiting   time.Duration
+	AbandonConnected time.Duration
+	// JoinTimeout ends a chat that no agent has joined.
+	JoinTimeout time.Duration
+	// DeskAwayLimit ends a chat whose desk is down.
+	DeskAwayLimit time.Duration
+	// EndRetry is for how long EndChat is tried.
+	EndRetry time.Duration
+	// TextBytes bounds the text of a message.
+	TextBytes int
+	// QueuedMessages bounds how many messages of a chat may wait.
+	QueuedMessages int
+}
+
+// DefaultLimits returns the limits of the design.
+func DefaultLimits() Limits {
+	return Limits{
+		SessionTTL:       24 * time.Hour,
+		StartTimeout:     10 * time.Second,
+		SendWait:         2500 * time.Millisecond,
+		MessageWait:      5 * time.Minute,
+		AbandonWaiting:   time.Minute,
+		AbandonConnected: 10 * time.Minute,
+		JoinTimeout:      time.Hour,
+		DeskAwayLimit:    10 * time.Minute,
+		EndRetry:         10 * time.Minute,
+		TextBytes:        32 << 10,
+		QueuedMessages:   256,
+	}
+}

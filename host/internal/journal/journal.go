@@ -57,7 +57,7 @@ func SessionOf(chatID string) (sessionID string, ok bool) {
 
 // Keys. All of a session lies together:
 //
-//	o <chat id>                         chats that are open or owe an EndChat
+//	o <chat id>                         chats that are open, owe an EndChat or are unsettled
 //	s <session id> h                    Session
 //	s <session id> e <seq, big endian>  Entry
 //	s <session id> c <chat suffix>      Chat
@@ -154,10 +154,10 @@ func (b *Batch) Append(sessionID string, e *recordv1.Entry) {
 }
 
 // PutChat writes a chat's head, and keeps it in the index of open chats while
-// it is open or owes an EndChat.
+// anything is left to be done for it.
 func (b *Batch) PutChat(c *recordv1.Chat) {
 	b.put(chatKey(c.GetId(), kindChat, ""), c)
-	if c.GetPhase() != recordv1.ChatPhase_CHAT_PHASE_ENDED || c.GetEndOwed() {
+	if c.GetPhase() != recordv1.ChatPhase_CHAT_PHASE_ENDED || c.GetEndOwed() || c.GetUnsettled() {
 		b.ops = append(b.ops, Op{openKey(c.GetId()), []byte{}})
 	} else {
 		b.remove(openKey(c.GetId()))
@@ -294,6 +294,20 @@ func (j *Journal) Outs(chatID string, fn func(*recordv1.OutMessage) bool) error 
 	return scan(j, prefix, upperBound(prefix), fn)
 }
 
+// Forget puts the removal of all that is kept of a session into b. Chats of it
+// that are still in the index of open chats stay there.
+func (j *Journal) Forget(b *Batch, sessionID string) error {
+	lower := append([]byte{kindSession}, sessionID...)
+	err := j.store.Scan(lower, upperBound(lower), func(k, _ []byte) (bool, error) {
+		b.remove(append([]byte(nil), k...))
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("journal: scan: %w", err)
+	}
+	return nil
+}
+
 // Entry returns one entry of a session's log, or ErrNotFound.
 func (j *Journal) Entry(sessionID string, seq uint64) (*recordv1.Entry, error) {
 	e := new(recordv1.Entry)
@@ -309,8 +323,8 @@ func (j *Journal) Entries(sessionID string, after uint64, fn func(*recordv1.Entr
 	return scan(j, entryKey(sessionID, after+1), upperBound(sessionKey(sessionID, kindEntry, 0)), fn)
 }
 
-// OpenChats calls fn with the id of each chat that is open or owes an EndChat,
-// until fn returns false.
+// OpenChats calls fn with the id of each chat that is open, owes an EndChat or
+// is unsettled, until fn returns false.
 func (j *Journal) OpenChats(fn func(chatID string) bool) error {
 	prefix := []byte{kindOpen}
 	err := j.store.Scan(prefix, upperBound(prefix), func(k, _ []byte) (bool, error) {

@@ -258,8 +258,8 @@ type Session struct {
 	UsedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=used_at,json=usedAt,proto3" json:"used_at,omitempty"`
 	// Sequence number of the last entry; 0 with an empty log.
 	LastSeq uint64 `protobuf:"varint,7,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
-	// The chat that is open; empty if none is.
-	OpenChatId string `protobuf:"bytes,8,opt,name=open_chat_id,json=openChatId,proto3" json:"open_chat_id,omitempty"`
+	// The chat that is open, or was last.
+	LastChatId string `protobuf:"bytes,8,opt,name=last_chat_id,json=lastChatId,proto3" json:"last_chat_id,omitempty"`
 	// Deleted by its user: kept as a tombstone until every EndChat has settled.
 	Deleted       bool `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -345,9 +345,9 @@ func (x *Session) GetLastSeq() uint64 {
 	return 0
 }
 
-func (x *Session) GetOpenChatId() string {
+func (x *Session) GetLastChatId() string {
 	if x != nil {
-		return x.OpenChatId
+		return x.LastChatId
 	}
 	return ""
 }
@@ -470,7 +470,10 @@ type Chat struct {
 	ResumeAttempts uint32                 `protobuf:"varint,15,opt,name=resume_attempts,json=resumeAttempts,proto3" json:"resume_attempts,omitempty"`
 	EndedAt        *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// A desk_away entry has been written and no desk_back since.
-	DeskAway      bool `protobuf:"varint,17,opt,name=desk_away,json=deskAway,proto3" json:"desk_away,omitempty"`
+	DeskAway bool `protobuf:"varint,17,opt,name=desk_away,json=deskAway,proto3" json:"desk_away,omitempty"`
+	// The chat ended while a message was with the desk, whose fate is not yet
+	// recorded.
+	Unsettled     bool `protobuf:"varint,18,opt,name=unsettled,proto3" json:"unsettled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -620,6 +623,13 @@ func (x *Chat) GetEndedAt() *timestamppb.Timestamp {
 func (x *Chat) GetDeskAway() bool {
 	if x != nil {
 		return x.DeskAway
+	}
+	return false
+}
+
+func (x *Chat) GetUnsettled() bool {
+	if x != nil {
+		return x.Unsettled
 	}
 	return false
 }
@@ -2645,8 +2655,8 @@ const file_record_v1_record_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x123\n" +
 	"\aused_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06usedAt\x12\x19\n" +
 	"\blast_seq\x18\a \x01(\x04R\alastSeq\x12 \n" +
-	"\fopen_chat_id\x18\b \x01(\tR\n" +
-	"openChatId\x12\x18\n" +
+	"\flast_chat_id\x18\b \x01(\tR\n" +
+	"lastChatId\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\"\xca\x02\n" +
 	"\vUserContext\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12#\n" +
@@ -2657,7 +2667,7 @@ const file_record_v1_record_proto_rawDesc = "" +
 	"\x14assistant_session_id\x18\x06 \x01(\tR\x12assistantSessionId\x1aA\n" +
 	"\x13UserAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb7\x05\n" +
 	"\x04Chat\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2678,7 +2688,8 @@ const file_record_v1_record_proto_rawDesc = "" +
 	"\fend_attempts\x18\x0e \x01(\rR\vendAttempts\x12'\n" +
 	"\x0fresume_attempts\x18\x0f \x01(\rR\x0eresumeAttempts\x125\n" +
 	"\bended_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1b\n" +
-	"\tdesk_away\x18\x11 \x01(\bR\bdeskAway\"\x86\x01\n" +
+	"\tdesk_away\x18\x11 \x01(\bR\bdeskAway\x12\x1c\n" +
+	"\tunsettled\x18\x12 \x01(\bR\tunsettled\"\x86\x01\n" +
 	"\fStartRequest\x120\n" +
 	"\x14connect_message_json\x18\x01 \x01(\fR\x12connectMessageJson\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x120\n" +

@@ -1,0 +1,193 @@
+// Package admin is the operators' door: health, metrics, the state of desks
+// and plugins, and a status page for people.
+//
+// It owns its paths and shapes and who may read them. It changes nothing, and
+// it asks for what it shows through the functions in [Options], so it knows
+// neither sessions nor processes. The host package serves it on a listener of
+// its own, never on the widgets'.
+package admin
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"crypto/subtle"
+	_ "embed"
+	"encoding/json"
+	"html/template"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Desk is the state of one desk.
+type Desk struct {
+	Name   string `json:"name"`
+	Plugin string `json:"plugin"`
+	// Version is the running plugin's; empty until one has run.
+	Version string `json:"version,omitempty"`
+	State   string `json:"state"`
+	// PID is the plugin's process; 0 if none runs.
+	PID        int       `json:"pid,omitempty"`
+	Generation uint64    `json:"generation"`
+	Since      time.Time `json:"since"`
+	Restarts   int       `json:"restarts"`
+	// Chats is how many conversations are open.
+	Chats int `json:"chats"`
+	// LastError is why the latest process ended or could not start.
+	LastError string `json:"last_error,omitempty"`
+	// SendDedupe and Replay are what the plugin declares of messages with an
+	// unclear outcome, and of what its desk says while nobody listens.
+	SendDedupe string `json:"send_dedupe,omitempty"`
+	Replay     string `json:"replay,omitempty"`
+	// Settled is true once the desk has been ready or has failed its first start.
+	Settled bool `json:"settled"`
+}
+
+// Plugin is one file of the plugin folder.
+type Plugin struct {
+	Name    string    `json:"name"`
+	File    string    `json:"file"`
+	Size    int64     `json:"size"`
+	ModTime time.Time `json:"modified"`
+	SHA256  string    `json:"sha256,omitempty"`
+	// Problem says why the file cannot be run; empty if it can.
+	Problem string `json:"problem,omitempty"`
+	// Desks are the names of the desks that use it.
+	Desks []string `json:"desks"`
+}
+
+// Options is what the door shows and to whom.
+type Options struct {
+	Version string
+	// Started is when the host was.
+	Started time.Time
+	// Token, if set, must come with every request but /healthz: as a bearer
+	// token or, for browsers, as the password of basic authentication.
+	Token   string
+	Desks   func() []Desk
+	Plugins func() ([]Plugin, error)
+	Log     hclog.Logger
+}
+
+type handler struct {
+	Options
+	tokenSHA256 [sha256.Size]byte
+}
+
+// New returns the handler.
+func New(o Options) http.Handler {
+	h := &handler{Options: o, tokenSHA256: sha256.Sum256([]byte(o.Token))}
+	inner := http.NewServeMux()
+	inner.HandleFunc("GET /readyz", h.ready)
+	inner.HandleFunc("GET /v1/desks", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]any{"desks": h.Desks()})
+	})
+	inner.HandleFunc("GET /v1/plugins", h.plugins)
+	inner.Handle("GET /metrics", promhttp.HandlerFor(newRegistry(o), promhttp.HandlerOpts{}))
+	inner.HandleFunc("GET /{$}", h.page)
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.Handle("/", h.guard(inner))
+	return mux
+}
+
+// guard lets only operators through. A page elsewhere that had its own name
+// resolve to this machine (DNS rebinding) sends that name as Host; it can know
+// neither the token nor, without one, use an address in place of a name.
+func (h *handler) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case h.Token != "" && !h.mayRead(r):
+			w.Header().Set("WWW-Authenticate", `Basic realm="deskhost"`)
+			http.Error(w, "The token is missing or wrong: send admin.token as a bearer token, or as a password.", http.StatusUnauthorized)
+		case h.Token == "" && !plainHost(r.Host):
+			http.Error(w, "This listener is reached by an IP address or as localhost, not by another name.", http.StatusMisdirectedRequest)
+		default:
+			w.Header().Set("Cache-Control", "no-store")
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (h *handler) mayRead(r *http.Request) bool {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		_, token, _ = r.BasicAuth()
+	}
+	sum := sha256.Sum256([]byte(token))
+	return subtle.ConstantTimeCompare(sum[:], h.tokenSHA256[:]) == 1
+}
+
+// plainHost tells whether a Host header holds an address or localhost.
+func plainHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil
+}
+
+// ready answers 200 once each desk has either been ready or failed its first
+// start: from then on the host does all that it can.
+func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
+	desks := h.Desks()
+	status, word := http.StatusOK, "ready"
+	for _, d := range desks {
+		if !d.Settled {
+			status, word = http.StatusServiceUnavailable, "starting"
+		}
+	}
+	states := map[string]string{}
+	for _, d := range desks {
+		states[d.Name] = d.State
+	}
+	writeJSON(w, status, map[string]any{"status": word, "desks": states})
+}
+
+func (h *handler) plugins(w http.ResponseWriter, _ *http.Request) {
+	plugins, err := h.Plugins()
+	if err != nil {
+		h.Log.Error("plugins cannot be listed", "error", err)
+		http.Error(w, "The plugin folder cannot be read; the log tells why.", http.StatusInternalServerError)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"plugins": plugins})
+}
+
+//go:embed status.html
+var statusSource string
+
+var statusPage = template.Must(template.New("status").Parse(statusSource))
+
+func (h *handler) page(w http.ResponseWriter, _ *http.Request) {
+	var page strings.Builder
+	err := statusPage.Execute(&page, map[string]any{
+		"Version": cmp.Or(h.Version, "unknown"),
+		"Started": h.Started.UTC().Format(time.RFC3339),
+		"Desks":   h.Desks(),
+	})
+	if err != nil {
+		h.Log.Error("status page", "error", err)
+		http.Error(w, "The page cannot be shown; the log tells why.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+	_, _ = w.Write([]byte(page.String()))
+}
+
+// writeJSON answers; a client that has gone is no fault of ours.
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(body)
+}

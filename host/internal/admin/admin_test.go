@@ -1,0 +1,179 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+var (
+	since   = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	support = Desk{
+		Name: "support", Plugin: "mock", Version: "1.2.3", State: "ready", PID: 4711, Generation: 2, Since: since,
+		Restarts: 1, Chats: 3, LastError: "exit status 2 <script>", SendDedupe: "key", Replay: "cursor", Settled: true,
+	}
+	sales = Desk{Name: "sales", Plugin: "mock", State: "starting", Since: since}
+)
+
+func options(desks ...Desk) Options {
+	return Options{
+		Version: "9.9.9",
+		Started: since,
+		Desks:   func() []Desk { return desks },
+		Plugins: func() ([]Plugin, error) {
+			return []Plugin{{Name: "mock", File: "/p/deskhost-plugin-mock", Size: 5, ModTime: since, SHA256: "ab", Desks: []string{"support"}}}, nil
+		},
+		Log: hclog.NewNullLogger(),
+	}
+}
+
+func get(t *testing.T, o Options, url string, change ...func(*http.Request)) (status int, header http.Header, body string) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, url, nil)
+	for _, c := range change {
+		c(r)
+	}
+	w := httptest.NewRecorder()
+	New(o).ServeHTTP(w, r)
+	data, err := io.ReadAll(w.Result().Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.Code, w.Header(), string(data)
+}
+
+func TestDesks(t *testing.T) {
+	status, _, body := get(t, options(support), "http://127.0.0.1:8081/v1/desks")
+	const want = `{"desks":[{"name":"support","plugin":"mock","version":"1.2.3","state":"ready","pid":4711,"generation":2,` +
+		`"since":"2026-01-02T03:04:05Z","restarts":1,"chats":3,"last_error":"exit status 2 \u003cscript\u003e",` +
+		`"send_dedupe":"key","replay":"cursor","settled":true}]}`
+	if status != http.StatusOK || compact(t, body) != want {
+		t.Errorf("got %d %s\nwant %s", status, compact(t, body), want)
+	}
+}
+
+func compact(t *testing.T, body string) string {
+	t.Helper()
+	var out strings.Builder
+	var v json.RawMessage
+	if err := json.Unmarshal([]byte(body), &v); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+	for _, line := range strings.Split(body, "\n") {
+		out.WriteString(strings.Replace(strings.TrimSpace(line), `": `, `":`, 1))
+	}
+	return out.String()
+}
+
+func TestPlugins(t *testing.T) {
+	o := options(support)
+	status, _, body := get(t, o, "http://localhost/v1/plugins")
+	const want = `{"plugins":[{"name":"mock","file":"/p/deskhost-plugin-mock","size":5,"modified":"2026-01-02T03:04:05Z","sha256":"ab","desks":["support"]}]}`
+	if status != http.StatusOK || compact(t, body) != want {
+		t.Errorf("got %d %s\nwant %s", status, compact(t, body), want)
+	}
+	o.Plugins = func() ([]Plugin, error) { return nil, errors.New("secret path") }
+	if status, _, body := get(t, o, "http://localhost/v1/plugins"); status != http.StatusInternalServerError || strings.Contains(body, "secret") {
+		t.Errorf("got %d %s", status, body)
+	}
+}
+
+func TestReadyz(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		desks  []Desk
+		status int
+		body   string
+	}{
+		{"all settled", []Desk{support}, http.StatusOK, `{"desks":{"support":"ready"},"status":"ready"}`},
+		{"one still starting", []Desk{support, sales}, http.StatusServiceUnavailable, `{"desks":{"sales":"starting","support":"ready"},"status":"starting"}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			status, _, body := get(t, options(test.desks...), "http://127.0.0.1/readyz")
+			if status != test.status || compact(t, body) != test.body {
+				t.Errorf("got %d %s", status, compact(t, body))
+			}
+		})
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	_, _, body := get(t, options(support, sales), "http://127.0.0.1/metrics")
+	for _, want := range []string{
+		`deskhost_build_info{version="9.9.9"} 1`,
+		`deskhost_desk_state{desk="support",plugin="mock",state="ready",version="1.2.3"} 1`,
+		`deskhost_desk_state{desk="sales",plugin="mock",state="starting",version=""} 1`,
+		`deskhost_desk_restarts_total{desk="support"} 1`,
+		`deskhost_chats_open{desk="support"} 3`,
+		"go_goroutines",
+	} {
+		if !strings.Contains(body, want+"\n") && !strings.Contains(body, want+" ") {
+			t.Errorf("no line %s", want)
+		}
+	}
+}
+
+func TestStatusPage(t *testing.T) {
+	status, header, body := get(t, options(support, sales), "http://127.0.0.1/")
+	if status != http.StatusOK || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("got %d %v", status, header)
+	}
+	for _, want := range []string{"Version 9.9.9", "<td>support</td>", ">ready</td>", "4711", "mock 1.2.3", "exit status 2 &lt;script&gt;", "<td>sales</td>"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+}
+
+func TestWhoMayRead(t *testing.T) {
+	const token = "0123456789abcdef"
+	bearer := func(token string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
+	}
+	password := func(token string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth("operator", token) }
+	}
+	nothing := func(*http.Request) {}
+	for _, test := range []struct {
+		name, token, url string
+		change           func(*http.Request)
+		want             int
+	}{
+		{"address", "", "http://127.0.0.1:8081/v1/desks", nothing, http.StatusOK},
+		{"IPv6 address", "", "http://[::1]:8081/v1/desks", nothing, http.StatusOK},
+		{"localhost", "", "http://localhost:8081/v1/desks", nothing, http.StatusOK},
+		{"rebound name", "", "http://evil.example:8081/v1/desks", nothing, http.StatusMisdirectedRequest},
+		{"rebound name, page", "", "http://127.0.0.1.evil.example/", nothing, http.StatusMisdirectedRequest},
+		{"no token", token, "http://127.0.0.1/v1/desks", nothing, http.StatusUnauthorized},
+		{"wrong token", token, "http://127.0.0.1/metrics", bearer("0123456789abcdeF"), http.StatusUnauthorized},
+		{"empty token", token, "http://127.0.0.1/", bearer(""), http.StatusUnauthorized},
+		{"token", token, "http://127.0.0.1/v1/desks", bearer(token), http.StatusOK},
+		{"token, by name", token, "http://host.example/v1/desks", bearer(token), http.StatusOK},
+		{"password", token, "http://host.example/", password(token), http.StatusOK},
+		{"wrong password", token, "http://host.example/", password("x"), http.StatusUnauthorized},
+		{"health needs none", token, "http://host.example/healthz", nothing, http.StatusOK},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := options(support)
+			o.Token = test.token
+			if status, _, body := get(t, o, test.url, test.change); status != test.want {
+				t.Errorf("got %d %s, want %d", status, body, test.want)
+			}
+		})
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	w := httptest.NewRecorder()
+	New(options(support)).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "http://127.0.0.1/v1/desks", nil))
+	if w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("got %d", w.Code)
+	}
+}

@@ -79,7 +79,8 @@ export class HostClient implements Client {
   private readonly outgoing = new Map<string, Outgoing>();
   private lastSend: Promise<unknown> = Promise.resolve();
   private lastHint: Promise<unknown> = Promise.resolve();
-  private typedAt = 0;
+  /** When the host was last told that the user types, unless it was told that they have stopped. */
+  private typedAt: number | undefined;
 
   constructor(private readonly options: ClientOptions) {
     const { href } = new URL(options.url ?? ".", options.url ? globalThis.location?.href : import.meta.url);
@@ -165,7 +166,7 @@ export class HostClient implements Client {
     const same = this.outgoing.get(id);
     if (same) return same.outcome;
     if (!this.chat) return Promise.reject(new ClientError("no_chat", "No chat is open."));
-    this.typedAt = 0;
+    this.typedAt = undefined;
     const message = new Outgoing();
     this.outgoing.set(id, message);
     this.lastSend = this.lastSend.then(() => {
@@ -215,8 +216,8 @@ export class HostClient implements Client {
 
   typing(typing: boolean): void {
     const now = Date.now();
-    if (typing ? now - this.typedAt < typingEvery : !this.typedAt) return;
-    this.typedAt = typing ? now : 0;
+    if (typing ? now - (this.typedAt ?? -Infinity) < typingEvery : this.typedAt === undefined) return;
+    this.typedAt = typing ? now : undefined;
     this.hint("/typing", { typing });
   }
 

@@ -16,7 +16,10 @@ export interface Call {
   patience: number;
 }
 
-/** Calls the host's JSON API. Every call is safe to repeat, because whatever is made carries an id. */
+/**
+ * Calls the host's JSON API. Every call is safe to repeat: a chat and a message carry an id, and a
+ * session that nobody was told of is never used.
+ */
 export class Http {
   closed = false;
 

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -89,8 +90,26 @@ type Desk struct {
 	SHA256 string
 	// Config is the plugin's configuration, a JSON object with secrets filled in.
 	Config json.RawMessage
+	// Key is the desk's path of keys in the file, such as desks[0]; PluginAt
+	// and PinAt are where its plugin and its sha256 stand.
+	Key             string
+	PluginAt, PinAt Position
 
 	positions map[string]Position
+}
+
+// KeyOf returns the path of keys for a JSON pointer into Config.
+func (d *Desk) KeyOf(pointer string) string {
+	key := d.Key + ".config"
+	for _, part := range strings.Split(pointer, "/")[1:] {
+		part = pointerUnescapes.Replace(part)
+		if _, err := strconv.Atoi(part); err == nil {
+			key += "[" + part + "]"
+		} else {
+			key = join(key, part)
+		}
+	}
+	return key
 }
 
 // Position returns where in the file the value stands that a JSON pointer into

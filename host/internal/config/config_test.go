@@ -60,6 +60,7 @@ limits:
   body_bytes: 4096
   queued_messages: 9
   disk_reserve: 1GiB
+  requests_per_minute: 15
   sessions_per_minute: 10
   chats_per_minute: 11
   messages_per_minute: 12
@@ -87,7 +88,7 @@ default_desk: sales
 		SessionTTL: 7 * 24 * time.Hour, StartTimeout: time.Second, SendWait: 100 * time.Millisecond, MessageWait: 2 * time.Minute,
 		AbandonWaiting: 3 * time.Minute, AbandonConnected: 4 * time.Minute, JoinTimeout: 5 * time.Minute,
 		DeskAwayLimit: 6 * time.Minute, EndRetry: 7 * time.Minute, DrainLimit: 8 * time.Hour, TextBytes: 1024, BodyBytes: 4096,
-		QueuedMessages: 9, DiskReserve: 1 << 30, SessionsPerMinute: 10, ChatsPerMinute: 11, MessagesPerMinute: 12,
+		QueuedMessages: 9, DiskReserve: 1 << 30, RequestsPerMinute: 15, SessionsPerMinute: 10, ChatsPerMinute: 11, MessagesPerMinute: 12,
 		SocketsPerSession: 13, SocketsPerAddress: 14,
 	}
 	if c.Limits != want {
@@ -108,13 +109,13 @@ default_desk: sales
 		t.Errorf("sha256 is %s", d.SHA256)
 	}
 	for pointer, want := range map[string]string{
-		"":                   "d.yaml:36:7",
-		"/url":               "d.yaml:36:7",
-		"/header":            "d.yaml:37:7",
-		"/deep/list/1":       "d.yaml:39:25",
-		"/deep/list/1/gone":  "d.yaml:39:25",
-		"/missing":           "d.yaml:36:7",
-		"/deep/missing/deep": "d.yaml:39:7",
+		"":                   "d.yaml:37:7",
+		"/url":               "d.yaml:37:7",
+		"/header":            "d.yaml:38:7",
+		"/deep/list/1":       "d.yaml:40:25",
+		"/deep/list/1/gone":  "d.yaml:40:25",
+		"/missing":           "d.yaml:37:7",
+		"/deep/missing/deep": "d.yaml:40:7",
 	} {
 		if got := d.Position(pointer).String(); got != want {
 			t.Errorf("%q stands at %s, want %s", pointer, got, want)
@@ -256,4 +257,17 @@ func FuzzLoad(f *testing.F) {
 			r.config(root)
 		}
 	})
+}
+
+func TestKeyOf(t *testing.T) {
+	d := Desk{Key: "desks[2]"}
+	for pointer, want := range map[string]string{
+		"":              "desks[2].config",
+		"/url":          "desks[2].config.url",
+		"/agents/0/a~1": "desks[2].config.agents[0].a/",
+	} {
+		if got := d.KeyOf(pointer); got != want {
+			t.Errorf("KeyOf(%q) is %s, want %s", pointer, got, want)
+		}
+	}
 }

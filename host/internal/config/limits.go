@@ -39,8 +39,9 @@ type Limits struct {
 	QueuedMessages int
 	// DiskReserve is the free space below which nothing new is begun.
 	DiskReserve int64
-	// SessionsPerMinute is counted by address; ChatsPerMinute and
-	// MessagesPerMinute by session.
+	// RequestsPerMinute and SessionsPerMinute are counted by address,
+	// ChatsPerMinute and MessagesPerMinute by session.
+	RequestsPerMinute int
 	SessionsPerMinute int
 	ChatsPerMinute    int
 	MessagesPerMinute int
@@ -66,11 +67,12 @@ func DefaultLimits() Limits {
 		BodyBytes:         256 << 10,
 		QueuedMessages:    256,
 		DiskReserve:       256 << 20,
+		RequestsPerMinute: 1200,
 		SessionsPerMinute: 60,
 		ChatsPerMinute:    10,
 		MessagesPerMinute: 120,
 		SocketsPerSession: 8,
-		SocketsPerAddress: 256,
+		SocketsPerAddress: 200,
 	}
 }
 
@@ -102,6 +104,7 @@ func (l *Limits) keys() map[string]limit {
 		"body_bytes":          {size: &l.BodyBytes, most: maxBodyBytes},
 		"queued_messages":     {count: &l.QueuedMessages},
 		"disk_reserve":        {size: &l.DiskReserve},
+		"requests_per_minute": {count: &l.RequestsPerMinute},
 		"sessions_per_minute": {count: &l.SessionsPerMinute},
 		"chats_per_minute":    {count: &l.ChatsPerMinute},
 		"messages_per_minute": {count: &l.MessagesPerMinute},

@@ -165,16 +165,17 @@ func (l limit) wants() string {
 }
 
 func (r *reader) desk(key string, v *value, c *Config) {
-	d := Desk{Config: json.RawMessage("{}"), positions: map[string]Position{"": v.at}}
+	d := Desk{Config: json.RawMessage("{}"), Key: key, positions: map[string]Position{"": v.at}}
 	complete := r.mapping(key, v, map[string]read{
-		"name":   r.text(&d.Name, checkName),
-		"plugin": r.text(&d.Plugin, checkName),
-		"sha256": r.text(&d.SHA256, func(text string) string {
-			if sha256Form.MatchString(text) {
-				return ""
-			}
-			return "the 64 hexadecimal digits that `deskhost plugin info` prints"
-		}),
+		"name": r.text(&d.Name, checkName),
+		"plugin": func(key string, v *value) {
+			d.PluginAt = v.at
+			r.text(&d.Plugin, checkName)(key, v)
+		},
+		"sha256": func(key string, v *value) {
+			d.PinAt = v.at
+			r.text(&d.SHA256, checkSHA256)(key, v)
+		},
 		"user": func(key string, v *value) {
 			r.problem(v.at, key, "running a plugin as another user is not supported by this version; remove the key")
 		},
@@ -207,8 +208,11 @@ func (r *reader) desk(key string, v *value, c *Config) {
 	c.Desks = append(c.Desks, d)
 }
 
-// pointerEscapes are those of RFC 6901.
-var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+// The escapes of RFC 6901.
+var (
+	pointerEscapes   = strings.NewReplacer("~", "~0", "/", "~1")
+	pointerUnescapes = strings.NewReplacer("~0", "~", "~1", "/")
+)
 
 // plain turns a value into what encoding/json takes, and notes under its JSON
 // pointer where each part stands: a value of a mapping stands at its key.
@@ -355,6 +359,13 @@ func checkName(text string) string {
 		return ""
 	}
 	return "a name of at most 40 letters a-z, digits and hyphens that does not begin with a hyphen"
+}
+
+func checkSHA256(text string) string {
+	if sha256Form.MatchString(text) {
+		return ""
+	}
+	return "the 64 hexadecimal digits that `deskhost plugin info` prints"
 }
 
 func checkAddress(text string) string {

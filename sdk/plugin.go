@@ -1,5 +1,14 @@
 package sdk
 
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+)
+
 // Plugin describes a plugin to the host. New makes its desk.
 type Plugin struct {
 	// Name is that of the plugin's file behind "deskhost-plugin-":
@@ -25,6 +34,46 @@ type Plugin struct {
 	// New makes the desk of this process. It must not block; what can fail
 	// belongs in Configure.
 	New func(host Host) Desk
+}
+
+var (
+	namePattern    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
+	versionPattern = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
+		`(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
+)
+
+// check finds what is wrong with a plugin before any host does.
+func (p *Plugin) check() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !namePattern.MatchString(p.Name) {
+		wrong("Name is %q, it must be 1 to 40 of a-z, 0-9 and -, and not begin with -", p.Name)
+	}
+	if !versionPattern.MatchString(p.Version) {
+		wrong("Version is %q, it must be a semantic version without a leading v, like 1.2.3", p.Version)
+	}
+	if p.ConfigSchema != "" {
+		var schema map[string]any
+		if err := json.Unmarshal([]byte(p.ConfigSchema), &schema); err != nil {
+			wrong("ConfigSchema must be a JSON object: %w", err)
+		}
+	}
+	if p.SendDedupe < DedupeNone || p.SendDedupe > DedupeByLookup {
+		wrong("SendDedupe is %d, which is none of its values", p.SendDedupe)
+	}
+	if p.Replay < ReplayNone || p.Replay > ReplayByWebhook {
+		wrong("Replay is %d, which is none of its values", p.Replay)
+	}
+	if slices.Contains(p.StateFormats, 0) {
+		wrong("StateFormats has a 0, formats are 1 and up")
+	}
+	if p.MaxTextBytes < 0 || int64(p.MaxTextBytes) > math.MaxUint32 {
+		wrong("MaxTextBytes is %d, it must be 0 to %d", p.MaxTextBytes, uint32(math.MaxUint32))
+	}
+	if p.New == nil {
+		wrong("New is nil, it must make the desk")
+	}
+	return errors.Join(errs...)
 }
 
 // SendDedupe says how a second try of a message is kept from showing it twice.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -268,6 +269,31 @@ func TestKeyOf(t *testing.T) {
 	} {
 		if got := d.KeyOf(pointer); got != want {
 			t.Errorf("KeyOf(%q) is %s, want %s", pointer, got, want)
+		}
+	}
+}
+
+// TestDemoFile holds that the demo's file loads, and that the defaults in its
+// comments are the defaults.
+func TestDemoFile(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join("..", "..", "..", "examples", "demo", DefaultFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := load(t, string(source)); err != nil {
+		t.Error(err)
+	}
+	commentedOut := regexp.MustCompile(`(?m)^# ( *[a-z_]+:( .*)?)$`)
+	c, err := load(t, commentedOut.ReplaceAllString(string(source), "$1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Limits != DefaultLimits() || c.Retention.ClosedSessions != 30*24*time.Hour || c.PublicURL == "" || c.Identity.JWKSFile == "" {
+		t.Errorf("got %+v", c)
+	}
+	for key := range new(Limits).keys() {
+		if !strings.Contains(string(source), "#   "+key+": ") {
+			t.Errorf("the file does not tell limits.%s", key)
 		}
 	}
 }

@@ -14,6 +14,7 @@ type Code string
 const (
 	CodeSessionUnknown  Code = "session_unknown"
 	CodeTokenWrong      Code = "token_wrong"
+	CodeInvalid         Code = "invalid"
 	CodeDeskUnknown     Code = "desk_unknown"
 	CodeDeskUnavailable Code = "desk_unavailable"
 	CodeChatOpen        Code = "chat_open"

@@ -1,0 +1,127 @@
+package session
+
+import (
+	"context"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/deskhost/deskhost/host/internal/desk"
+	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
+	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
+)
+
+// end closes a chat for good. Owed says that the desk must be told, which step
+// does behind it: a new chat may begin meanwhile.
+func (sh *shard) end(c *chat, by recordv1.EndedBy, reason, message string, owed bool) {
+	if c.starting() && c.head.GetStartProblem() == nil {
+		c.head.StartProblem = &recordv1.StartProblem{
+			Code: string(CodeStartFailed), Detail: "The chat was ended before the desk had taken it.",
+		}
+	}
+	c.head.Phase = recordv1.ChatPhase_CHAT_PHASE_ENDED
+	c.head.Ended = &recordv1.ChatEnded{By: by, Reason: reason, Message: message}
+	c.head.EndedAt = timestamppb.New(sh.now)
+	c.head.DeskAway = false
+	c.head.EndOwed = owed && c.head.GetStartAttempts() > 0
+	// A message that is with the desk is settled by its call, or by the next
+	// run of the host. Those that wait have failed.
+	c.head.Unsettled = c.sending
+	first := 0
+	if c.sending {
+		first = 1
+	}
+	for len(c.outs) > first {
+		sh.giveUp(c, first, "chat_over")
+	}
+	c.endedAt, c.linked = sh.now, false
+	c.s.chat = nil
+	c.s.ending = append(c.s.ending, c)
+	sh.svc.count(c, -1)
+	sh.append(c.s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_ChatEnded{ChatEnded: c.head.GetEnded()}})
+	sh.batch.PutChat(c.head)
+	sh.answerStarters(c, startAnswer(c.head))
+}
+
+// stepEnd does what is left for an ended chat: settle its last message, tell
+// its desk, let it go.
+func (sh *shard) stepEnd(c *chat) {
+	if c.sending || c.linking || c.closing {
+		return // what starts late must be ended behind it
+	}
+	if c.head.GetUnsettled() {
+		for len(c.outs) > 0 {
+			sh.giveUp(c, 0, "chat_over")
+		}
+		c.head.Unsettled = false
+		sh.batch.PutChat(c.head)
+	}
+	if c.head.GetEndOwed() && sh.reached(c, c.endedAt.Add(sh.svc.opts.Limits.EndRetry)) {
+		sh.svc.log.Error("a desk could not be told that a chat has ended; it may still be open there",
+			"desk", c.deskName(), "chat", c.id(), "attempts", c.head.GetEndAttempts())
+		sh.endSettled(c)
+	}
+	if !c.head.GetEndOwed() {
+		sh.release(c)
+		return
+	}
+	d := sh.desks[c.deskName()]
+	if sh.parked || d == nil || d.gen == nil || !sh.reached(c, c.endRetry.at) {
+		return
+	}
+	sh.callEnd(c, d.gen)
+}
+
+func (sh *shard) callEnd(c *chat, g desk.Generation) {
+	c.closing = true
+	c.head.EndAttempts++
+	sh.batch.PutChat(c.head)
+	req := &deskv1.EndChatRequest{
+		ChatId:  c.id(),
+		Attempt: c.head.GetEndAttempts(),
+		State:   wireState(c.state),
+		EndedBy: deskv1.EndedBy_ENDED_BY_HOST,
+		Reason:  c.head.GetEnded().GetReason(),
+	}
+	if c.head.GetEnded().GetBy() == recordv1.EndedBy_ENDED_BY_USER {
+		req.EndedBy = deskv1.EndedBy_ENDED_BY_USER
+	}
+	sh.call(endTimeout, func(ctx context.Context) error { return g.EndChat(ctx, req) }, func(err error) {
+		c.closing = false
+		sh.endDone(c, err)
+		sh.step(c)
+	})
+}
+
+// endDone takes the outcome of EndChat.
+func (sh *shard) endDone(c *chat, err error) {
+	if err == nil {
+		sh.endSettled(c)
+		return
+	}
+	f := failure(err)
+	switch f.Kind {
+	case deskv1.FailureKind_FAILURE_KIND_CHAT_OVER, deskv1.FailureKind_FAILURE_KIND_CHAT_UNKNOWN:
+		sh.endSettled(c)
+		return
+	case deskv1.FailureKind_FAILURE_KIND_RETRY, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN:
+		c.endRetry.later(sh.now, f.RetryAfter)
+	default: // it will not answer otherwise next time
+		sh.endSettled(c)
+	}
+	sh.svc.log.Warn("a chat could not be ended at its desk", "desk", c.deskName(), "chat", c.id(),
+		"attempt", c.head.GetEndAttempts(), "outcome", f.Kind, "error", f)
+}
+
+func (sh *shard) endSettled(c *chat) {
+	c.head.EndOwed = false
+	sh.batch.PutChat(c.head)
+}
+
+// release lets go of a chat for which nothing is left to be done.
+func (sh *shard) release(c *chat) {
+	delete(sh.chats, c.id())
+	c.s.ending = slices.DeleteFunc(c.s.ending, func(have *chat) bool { return have == c })
+	sh.batch.RemoveState(c.id())
+	sh.forgetIfSettled(c.s)
+}

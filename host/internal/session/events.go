@@ -1,0 +1,226 @@
+package session
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/deskhost/deskhost/host/internal/desk"
+	"github.com/deskhost/deskhost/host/internal/journal"
+	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
+	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
+)
+
+var (
+	refuseUnknown = &desk.Refusal{Code: deskv1.RefusalCode_REFUSAL_CODE_CHAT_UNKNOWN, Reason: "this desk has no such chat"}
+	refuseOver    = &desk.Refusal{Code: deskv1.RefusalCode_REFUSAL_CODE_CHAT_OVER, Reason: "the chat has ended"}
+	refuseMoved   = &desk.Refusal{Code: deskv1.RefusalCode_REFUSAL_CODE_MOVED, Reason: "another process serves the chat now"}
+)
+
+func refuseInvalid(reason string) *desk.Refusal {
+	return &desk.Refusal{Code: deskv1.RefusalCode_REFUSAL_CODE_INVALID, Reason: reason}
+}
+
+// deskReady has the new generation take the desk's chats, oldest first.
+func (sh *shard) deskReady(g desk.Generation) {
+	d := sh.desks[g.Desk()]
+	d.gen = g
+	for _, c := range sh.chatsOf(g.Desk()) {
+		c.linkRetry, c.endRetry = retry{}, retry{}
+		sh.step(c)
+	}
+}
+
+// deskDown takes the chats from a generation that is gone. Its calls under way
+// come back by themselves.
+func (sh *shard) deskDown(g desk.Generation, _ error) {
+	d := sh.desks[g.Desk()]
+	if d.gen == g {
+		d.gen = nil
+		for _, c := range d.queue {
+			c.queued = false
+		}
+		d.queue = nil
+	}
+	for _, c := range sh.chatsOf(g.Desk()) {
+		if c.gen != g {
+			continue
+		}
+		c.gen = nil
+		if c.linked {
+			c.linked, c.awaySince = false, sh.now
+		}
+		sh.step(c)
+	}
+}
+
+// chatsOf returns a desk's chats, oldest first.
+func (sh *shard) chatsOf(name string) []*chat {
+	var out []*chat
+	for _, c := range sh.chats {
+		if c.deskName() == name {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *chat) int {
+		return a.head.GetRequestedAt().AsTime().Compare(b.head.GetRequestedAt().AsTime())
+	})
+	return out
+}
+
+// deskEvent takes or refuses an event, and has it settled once that is durable.
+func (sh *shard) deskEvent(g desk.Generation, ev *deskv1.Event) {
+	refusal, err := sh.applyEvent(g, ev)
+	if err != nil {
+		sh.fatal(err)
+		return
+	}
+	sh.settled = append(sh.settled, settlement{g, ev.GetSeq(), refusal})
+	if c := sh.chats[ev.GetChatId()]; c != nil && !c.open() {
+		sh.step(c)
+	}
+}
+
+func (sh *shard) applyEvent(g desk.Generation, ev *deskv1.Event) (*desk.Refusal, error) {
+	c := sh.chats[ev.GetChatId()]
+	if c == nil {
+		switch old, err := sh.svc.opts.Journal.Chat(ev.GetChatId()); {
+		case errors.Is(err, journal.ErrNotFound):
+			return refuseUnknown, nil
+		case err != nil:
+			return nil, err
+		case old.GetDesk() != g.Desk():
+			return refuseUnknown, nil
+		}
+		return refuseOver, nil
+	}
+	switch {
+	case c.deskName() != g.Desk():
+		return refuseUnknown, nil
+	case !c.open():
+		return refuseOver, nil
+	case c.gen != nil && c.gen != g, c.gen == nil && sh.desks[g.Desk()].gen != g:
+		return refuseMoved, nil
+	}
+	if ev.GetEventId() != "" {
+		key := c.id() + "\x00" + ev.GetEventId()
+		if _, ok := sh.seen[key]; ok {
+			return nil, nil
+		}
+		switch seen, err := sh.svc.opts.Journal.Seen(c.id(), ev.GetEventId()); {
+		case err != nil:
+			return nil, err
+		case seen:
+			return nil, nil
+		}
+		if refusal := sh.applyPayload(c, ev); refusal != nil {
+			return refusal, nil
+		}
+		sh.seen[key] = struct{}{}
+		sh.batch.MarkSeen(c.id(), ev.GetEventId())
+	} else if refusal := sh.applyPayload(c, ev); refusal != nil {
+		return refusal, nil
+	}
+	if ev.GetState() != nil && c.open() {
+		sh.putState(c, ev.GetState())
+	}
+	return nil, nil
+}
+
+func (sh *shard) putState(c *chat, s *deskv1.ResumeState) {
+	c.state = recordState(s)
+	sh.batch.PutState(c.id(), c.state)
+}
+
+// applyPayload turns an event into entries, or into passing news.
+func (sh *shard) applyPayload(c *chat, ev *deskv1.Event) *desk.Refusal {
+	e := new(recordv1.Entry)
+	switch p := ev.GetPayload().(type) {
+	case *deskv1.Event_AgentJoined:
+		a := recordAgent(p.AgentJoined.GetAgent())
+		if a == nil {
+			return refuseInvalid("an agent must be named")
+		}
+		c.head.Agent, c.head.AgentJoined = a, true
+		sh.batch.PutChat(c.head)
+		e.Body = &recordv1.Entry_AgentJoined{AgentJoined: &recordv1.AgentJoined{Agent: a}}
+	case *deskv1.Event_AgentLeft:
+		id := p.AgentLeft.GetAgentId()
+		if id == "" || id == c.head.GetAgent().GetId() {
+			c.head.Agent = nil
+			sh.batch.PutChat(c.head)
+		}
+		e.Body = &recordv1.Entry_AgentLeft{AgentLeft: &recordv1.AgentLeft{AgentId: id}}
+	case *deskv1.Event_AgentEndedChat:
+		sh.end(c, recordv1.EndedBy_ENDED_BY_AGENT, "", p.AgentEndedChat.GetReason(), false)
+		return nil
+	case *deskv1.Event_AgentTyping:
+		sh.passing(c.s, News{ChatID: c.id(), Typing: &Typing{Typing: p.AgentTyping.GetTyping(), AgentID: p.AgentTyping.GetAgentId()}})
+		return nil
+	case *deskv1.Event_AgentReadMessages:
+		e.Body = &recordv1.Entry_AgentRead{AgentRead: &recordv1.AgentRead{}}
+	case *deskv1.Event_MessageToUser:
+		parts, fault := recordParts(p.MessageToUser.GetParts())
+		if fault != "" {
+			return refuseInvalid(fault)
+		}
+		m := &recordv1.AgentMessage{Id: p.MessageToUser.GetMessageId(), AgentId: p.MessageToUser.GetAgentId(), Parts: parts}
+		if m.GetId() == "" {
+			m.Id = ev.GetEventId()
+		}
+		if m.GetAgentId() == "" {
+			m.AgentId = c.head.GetAgent().GetId()
+		}
+		e.Body = &recordv1.Entry_AgentMessage{AgentMessage: m}
+	case *deskv1.Event_TransferStarted:
+		e.Body = &recordv1.Entry_TransferStarted{TransferStarted: &recordv1.TransferStarted{Agent: recordAgent(p.TransferStarted.GetAgent())}}
+	case *deskv1.Event_AvailabilityChanged:
+		a := p.AvailabilityChanged
+		sh.passing(c.s, News{ChatID: c.id(), Availability: &Availability{WaitMinutes: a.WaitMinutes, Position: a.Position, Message: a.GetMessage()}})
+		return nil
+	case *deskv1.Event_CapabilitiesChanged:
+		e.Body = &recordv1.Entry_Capabilities{Capabilities: &recordv1.Capabilities{
+			FileUploads:         p.CapabilitiesChanged.GetFileUploads(),
+			MultipleFileUploads: p.CapabilitiesChanged.GetMultipleFileUploads(),
+			FileUploadTypes:     p.CapabilitiesChanged.GetFileUploadTypes(),
+		}}
+	case *deskv1.Event_ErrorStatus:
+		return sh.applyError(c, p.ErrorStatus)
+	case *deskv1.Event_StateSaved:
+		if ev.GetState() == nil {
+			return refuseInvalid("StateSaved must carry a state")
+		}
+		return nil
+	default:
+		return refuseInvalid("an event of a kind that this host does not know")
+	}
+	sh.append(c.s, c.id(), e)
+	return nil
+}
+
+// applyError tells the page of trouble at the desk.
+func (sh *shard) applyError(c *chat, p *deskv1.ErrorStatus) *desk.Refusal {
+	if p.GetLogMessage() != "" {
+		sh.svc.log.Warn("a desk reports trouble", "desk", c.deskName(), "chat", c.id(), "kind", p.GetKind(), "message", p.GetLogMessage())
+	}
+	switch p.GetKind() {
+	case deskv1.ErrorKind_ERROR_KIND_CONNECTING:
+		sh.append(c.s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_Trouble{Trouble: &recordv1.Trouble{
+			Kind: recordv1.TroubleKind_TROUBLE_KIND_CONNECTING, Message: p.GetUserMessage(),
+		}}})
+		sh.end(c, recordv1.EndedBy_ENDED_BY_DESK, "connect_failed", p.GetUserMessage(), false)
+	case deskv1.ErrorKind_ERROR_KIND_DISCONNECTED:
+		sh.append(c.s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_Trouble{Trouble: &recordv1.Trouble{
+			Kind: recordv1.TroubleKind_TROUBLE_KIND_DISCONNECTED, Disconnected: p.GetDisconnected(), Message: p.GetUserMessage(),
+		}}})
+	case deskv1.ErrorKind_ERROR_KIND_USER_MESSAGE:
+		if p.GetMessageId() == "" {
+			return refuseInvalid("trouble with a message must name the message")
+		}
+		sh.append(c.s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_MessageStatus{MessageStatus: &recordv1.MessageStatus{
+			Id: p.GetMessageId(), State: recordv1.OutState_OUT_STATE_FAILED, Reason: "desk_failed",
+		}}})
+	default:
+		return refuseInvalid("trouble of a kind that this host does not know")
+	}
+	return nil
+}

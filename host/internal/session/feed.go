@@ -1,0 +1,141 @@
+package session
+
+import (
+	"sync"
+
+	"github.com/deskhost/deskhost/host/internal/journal"
+	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
+)
+
+// feedQueue is how much news a feed holds before it goes back to the journal.
+const feedQueue = 128
+
+// feed is a subscription. While it keeps up, its shard hands it each piece of
+// news; when it falls behind, the shard hands it only the newest seq, and Pull
+// reads what lies between from the journal. So a slow reader costs no memory
+// and never loses an entry.
+type feed struct {
+	sessionID string
+	journal   *journal.Journal
+	wake      func()
+	detach    func(*feed)
+
+	// cursor belongs to the caller of Pull.
+	cursor uint64
+
+	mu     sync.Mutex
+	head   uint64 // the newest seq that is durable
+	behind bool   // entries above cursor are to be read from the journal
+	queue  []News // what follows cursor, if not behind
+	idle   bool   // the last Pull found nothing: the next news wakes
+	err    error
+	closed bool
+}
+
+// push hands over news that is durable. Called by the shard, never blocks.
+func (f *feed) push(news []News) {
+	f.mu.Lock()
+	for _, n := range news {
+		if n.Entry != nil {
+			f.head = n.Entry.GetSeq()
+		}
+	}
+	switch {
+	case f.behind:
+		// Pull finds the entries in the journal. Passing news has passed.
+	case len(f.queue)+len(news) > feedQueue:
+		f.queue, f.behind = nil, true
+	default:
+		f.queue = append(f.queue, news...)
+	}
+	f.wakeLocked()
+}
+
+// fail ends the feed with an error. Called by the shard.
+func (f *feed) fail(err error) {
+	f.mu.Lock()
+	f.err = err
+	f.wakeLocked()
+}
+
+// wakeLocked releases mu and wakes an idle reader.
+func (f *feed) wakeLocked() {
+	wake := f.idle && !f.closed
+	if wake {
+		f.idle = false
+	}
+	// Under the lock, so that Close can promise that no call comes after it.
+	if wake {
+		f.wake()
+	}
+	f.mu.Unlock()
+}
+
+// Pull implements Feed.
+func (f *feed) Pull(limit int) ([]News, error) {
+	f.mu.Lock()
+	if f.err != nil {
+		defer f.mu.Unlock()
+		return nil, f.err
+	}
+	if f.behind {
+		f.mu.Unlock()
+		return f.read(limit)
+	}
+	defer f.mu.Unlock()
+	if len(f.queue) == 0 {
+		f.idle = true
+		f.queue = nil
+		return nil, nil
+	}
+	n := min(limit, len(f.queue))
+	news := f.queue[:n:n]
+	f.queue = f.queue[n:]
+	for i := range news {
+		if e := news[i].Entry; e != nil {
+			f.cursor = e.GetSeq()
+		}
+	}
+	return news, nil
+}
+
+// read takes a page from the journal, and leaves the journal once it has seen
+// the newest entry.
+func (f *feed) read(limit int) ([]News, error) {
+	var news []News
+	err := f.journal.Entries(f.sessionID, f.cursor, func(e *recordv1.Entry) bool {
+		if len(news) == 0 && e.GetSeq() > f.cursor+1 {
+			news = append(news, News{GapTo: e.GetSeq() - 1, Time: e.GetTime().AsTime()})
+		}
+		news = append(news, News{Entry: e})
+		f.cursor = e.GetSeq()
+		return len(news) < limit
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	if f.cursor >= f.head {
+		f.behind = false
+	} else if len(news) == 0 {
+		// All that lay between has been removed from the journal.
+		news = append(news, News{GapTo: f.head})
+		f.cursor, f.behind = f.head, false
+	}
+	f.mu.Unlock()
+	if len(news) == 0 {
+		return f.Pull(limit)
+	}
+	return news, nil
+}
+
+// Close implements Feed.
+func (f *feed) Close() {
+	f.mu.Lock()
+	was := f.closed
+	f.closed, f.queue = true, nil
+	f.mu.Unlock()
+	if !was {
+		f.detach(f)
+	}
+}

@@ -1,0 +1,596 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/deskhost/deskhost/host/internal/desk"
+	"github.com/deskhost/deskhost/host/internal/journal"
+	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
+	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
+)
+
+// shards is how many goroutines own sessions. Each may be waiting for the disk,
+// so there are more of them than processors.
+const shards = 16
+
+// availabilityTimeout leaves room for the answer's way within the four seconds
+// that a page is promised.
+const availabilityTimeout = 3500 * time.Millisecond
+
+// Options configure a Service.
+type Options struct {
+	// Journal is written by this service alone from now on. It is not closed.
+	Journal *journal.Journal
+	// Desks are the names of the configured desks; DefaultDesk is one of them,
+	// or empty.
+	Desks       []string
+	DefaultDesk string
+	Limits      Limits
+	Log         hclog.Logger
+}
+
+// Service owns all sessions. Its methods may be called concurrently.
+type Service struct {
+	opts   Options
+	log    hclog.Logger
+	shards []*shard
+	desks  map[string]*deskState
+
+	// ctx is the parent of every call to a plugin; calls waits for them.
+	ctx    context.Context
+	cancel context.CancelFunc
+	calls  sync.WaitGroup
+	loops  sync.WaitGroup
+
+	closing chan struct{} // closed: no inbox is read any more
+	once    sync.Once
+
+	dead    chan struct{} // closed on a fatal error
+	deadErr chan error
+}
+
+// deskState is what all shards may know of a desk.
+type deskState struct {
+	// current is the generation that serves the desk, nil while it is down.
+	current atomic.Pointer[desk.Generation]
+	// described is what the desk last said of itself, nil before it was ready.
+	described atomic.Pointer[deskv1.DescribeResponse]
+	// chats counts the open ones.
+	chats atomic.Int64
+}
+
+func (d *deskState) generation() desk.Generation {
+	if g := d.current.Load(); g != nil {
+		return *g
+	}
+	return nil
+}
+
+// New reads the open chats from the journal and starts the shards.
+func New(opts Options) (*Service, error) {
+	s := &Service{
+		opts:    opts,
+		log:     opts.Log,
+		desks:   make(map[string]*deskState, len(opts.Desks)),
+		closing: make(chan struct{}),
+		dead:    make(chan struct{}),
+		deadErr: make(chan error, 1),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for _, name := range opts.Desks {
+		s.desks[name] = new(deskState)
+	}
+	for range shards {
+		s.shards = append(s.shards, newShard(s))
+	}
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	for _, sh := range s.shards {
+		s.loops.Go(sh.run)
+	}
+	return s, nil
+}
+
+// load gives each shard its open chats. The shards do not run yet.
+func (s *Service) load() error {
+	var ids []string
+	if err := s.opts.Journal.OpenChats(func(id string) bool {
+		ids = append(ids, id)
+		return true
+	}); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		sessionID, ok := journal.SessionOf(id)
+		if !ok {
+			return fmt.Errorf("session: the journal's index of open chats names %q, which is no chat id", id)
+		}
+		if err := s.shard(sessionID).loadChat(id); err != nil {
+			return fmt.Errorf("session: load chat %s: %w", id, err)
+		}
+	}
+	if len(ids) > 0 {
+		s.log.Info("open chats found in the journal", "chats", len(ids))
+	}
+	return nil
+}
+
+func (s *Service) shard(sessionID string) *shard {
+	return s.shards[shardOf(sessionID, len(s.shards))]
+}
+
+// Park refuses new commands and begins no more calls to plugins, and waits for
+// those under way, at most as long as ctx. Events of desks are still taken.
+// Open chats stay as they are, for the next start.
+func (s *Service) Park(ctx context.Context) {
+	var parked sync.WaitGroup
+	for _, sh := range s.shards {
+		parked.Add(1)
+		if !sh.post(func() {
+			sh.parked = true
+			sh.effect(parked.Done)
+		}) {
+			parked.Done()
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		parked.Wait()
+		s.calls.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.cancel() // every call ends at once, its outcome unknown
+		<-done
+	case <-s.dead:
+		s.cancel()
+	}
+}
+
+// Close ends the shards. Park comes first, and the desks are down.
+func (s *Service) Close() {
+	s.cancel()
+	s.calls.Wait()
+	s.once.Do(func() { close(s.closing) })
+	s.loops.Wait()
+}
+
+// Failed delivers the error after which the journal cannot be trusted and the
+// process must exit.
+func (s *Service) Failed() <-chan error { return s.deadErr }
+
+// fail is called by a shard that can no longer write.
+func (s *Service) fail(err error) {
+	select {
+	case s.deadErr <- err:
+		close(s.dead)
+	default: // another shard was first
+	}
+	s.cancel()
+}
+
+// count keeps the number of a desk's open chats.
+func (s *Service) count(c *chat, n int64) {
+	if d := s.desks[c.deskName()]; d != nil { // the desk may have left the configuration
+		d.chats.Add(n)
+	}
+}
+
+// textLimit is how many bytes of text a desk takes.
+func (s *Service) textLimit(name string) int {
+	limit := s.opts.Limits.TextBytes
+	if d := s.desks[name]; d != nil {
+		if n := int(d.described.Load().GetMaxTextBytes()); n > 0 {
+			limit = min(limit, n)
+		}
+	}
+	return limit
+}
+
+// Chats returns how many chats are open at each desk.
+func (s *Service) Chats() map[string]int {
+	out := make(map[string]int, len(s.desks))
+	for name, d := range s.desks {
+		out[name] = int(d.chats.Load())
+	}
+	return out
+}
+
+var errStopping = &Error{Code: CodeStopping, Detail: "The host is stopping. Try again in a moment."}
+
+// do runs fn in the session's shard once the caller has proved its right to the
+// session, and returns after everything that fn did is durable.
+func (s *Service) do(ctx context.Context, ref Ref, fn func(*shard, *session) error) error {
+	sh := s.shard(ref.ID)
+	return s.await(ctx, sh, func() error {
+		ses, err := sh.authorized(ref)
+		if err != nil {
+			return err
+		}
+		return fn(sh, ses)
+	})
+}
+
+func (s *Service) await(ctx context.Context, sh *shard, fn func() error) error {
+	done := make(chan error, 1)
+	posted := sh.post(func() {
+		err := error(errStopping)
+		if !sh.parked {
+			err = fn()
+		}
+		sh.effect(func() { done <- err })
+	})
+	if !posted {
+		return errStopping
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.dead:
+		return errStopping
+	case <-s.closing:
+		return errStopping
+	}
+}
+
+// Create makes a session.
+func (s *Service) Create(ctx context.Context, req CreateRequest) (*Created, error) {
+	name := req.Desk
+	if name == "" {
+		name = s.opts.DefaultDesk
+	}
+	d, ok := s.desks[name]
+	if !ok {
+		detail := "There is no desk of that name."
+		if name == "" {
+			detail = "The request names no desk, and the host has no default desk."
+		}
+		return nil, &Error{Code: CodeDeskUnknown, Detail: detail}
+	}
+	now := time.Now()
+	token, hash := newToken()
+	head := &recordv1.Session{
+		Id:          newSessionID(),
+		TokenSha256: hash,
+		Desk:        name,
+		Context:     recordContext(req.Context),
+		CreatedAt:   timestamppb.New(now),
+		UsedAt:      timestamppb.New(now),
+	}
+	sh := s.shard(head.GetId())
+	err := s.await(ctx, sh, func() error {
+		ses := newSession(head)
+		ses.used, ses.seen = now, now
+		sh.sessions[head.GetId()] = ses
+		sh.dirty(ses)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Created{
+		ID:           head.GetId(),
+		Token:        token,
+		ExpiresAt:    now.Add(s.opts.Limits.SessionTTL),
+		Capabilities: d.capabilities(),
+	}, nil
+}
+
+func (d *deskState) capabilities() Capabilities {
+	desc := d.described.Load()
+	out := Capabilities{Known: desc != nil}
+	for _, c := range desc.GetCapabilities() {
+		switch c {
+		case deskv1.Capability_CAPABILITY_AVAILABILITY:
+			out.Availability = true
+		case deskv1.Capability_CAPABILITY_UPDATE_STATE:
+			out.UpdateState = true
+		case deskv1.Capability_CAPABILITY_USER_TYPING:
+			out.UserTyping = true
+		case deskv1.Capability_CAPABILITY_USER_READ:
+			out.UserRead = true
+		}
+	}
+	return out
+}
+
+// Info returns the state of a session.
+func (s *Service) Info(ctx context.Context, ref Ref) (*Info, error) {
+	var info *Info
+	err := s.do(ctx, ref, func(sh *shard, ses *session) error {
+		info = &Info{
+			ID:        ses.head.GetId(),
+			Desk:      ses.head.GetDesk(),
+			ExpiresAt: ses.used.Add(s.opts.Limits.SessionTTL),
+			LastSeq:   ses.head.GetLastSeq(),
+		}
+		if d := s.desks[ses.head.GetDesk()]; d != nil {
+			info.Capabilities = d.capabilities()
+		}
+		if c := ses.chat; c != nil {
+			info.Chat = c.info()
+		}
+		return nil
+	})
+	return info, err
+}
+
+// Update changes what is known of the user, and tells the desk of an open chat.
+func (s *Service) Update(ctx context.Context, ref Ref, u Update) error {
+	return s.do(ctx, ref, func(sh *shard, ses *session) error {
+		// A clone: calls under way hold on to the old one.
+		c := proto.CloneOf(ses.head.GetContext())
+		if c == nil {
+			c = new(recordv1.UserContext)
+		}
+		if u.User != nil {
+			c.UserId, c.UserVerified = u.User.ID, u.User.Verified
+			c.UserName, c.UserAttributes = u.User.Name, u.User.Attributes
+		}
+		if u.Locale != nil {
+			c.Locale = *u.Locale
+		}
+		if u.AssistantSessionID != nil {
+			c.AssistantSessionId = *u.AssistantSessionID
+		}
+		ses.head.Context = c
+		id := ""
+		if ses.chat != nil {
+			id = ses.chat.id()
+		}
+		sh.append(ses, id, &recordv1.Entry{Body: &recordv1.Entry_StateUpdated{StateUpdated: &recordv1.StateUpdated{}}})
+		if ses.chat != nil {
+			ses.chat.update.wanted = true
+			sh.step(ses.chat)
+		}
+		return nil
+	})
+}
+
+// Delete ends an open chat and forgets the session. What its desk is still owed
+// is done behind the answer.
+func (s *Service) Delete(ctx context.Context, ref Ref) error {
+	return s.do(ctx, ref, func(sh *shard, ses *session) error {
+		if c := ses.chat; c != nil {
+			sh.end(c, recordv1.EndedBy_ENDED_BY_USER, "session_deleted", "", true)
+			sh.step(c)
+		}
+		ses.head.Deleted = true
+		sh.dirty(ses)
+		for _, f := range ses.feeds {
+			sh.effect(func() { f.fail(errSessionUnknown) })
+		}
+		sh.forgetIfSettled(ses)
+		return nil
+	})
+}
+
+// Availability asks the session's desk whether anybody is there. A desk that is
+// down has nobody; a desk that cannot tell in time leaves it open.
+func (s *Service) Availability(ctx context.Context, ref Ref) (*Availability, error) {
+	var name string
+	var user *recordv1.UserContext
+	err := s.do(ctx, ref, func(_ *shard, ses *session) error {
+		name, user = ses.head.GetDesk(), ses.head.GetContext()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	no := false
+	d := s.desks[name]
+	if d == nil {
+		return &Availability{Online: &no}, nil
+	}
+	g := d.generation()
+	if g == nil {
+		return &Availability{Online: &no}, nil
+	}
+	if !desk.Has(g, deskv1.Capability_CAPABILITY_AVAILABILITY) {
+		return &Availability{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, availabilityTimeout)
+	defer cancel()
+	resp, err := g.AreAnyAgentsOnline(ctx, &deskv1.AreAnyAgentsOnlineRequest{Context: wireContext(user)})
+	if err != nil {
+		s.log.Warn("availability is not known", "desk", name, "error", err)
+		return &Availability{}, nil
+	}
+	out := &Availability{WaitMinutes: resp.WaitMinutes, Position: resp.Position, Message: resp.GetMessage()}
+	switch resp.GetAvailability() {
+	case deskv1.Availability_AVAILABILITY_ONLINE:
+		yes := true
+		out.Online = &yes
+	case deskv1.Availability_AVAILABILITY_OFFLINE:
+		out.Online = &no
+	}
+	return out, nil
+}
+
+// StartChat asks the desk for an agent and waits until it has taken the chat.
+// The same request id gives the same answer.
+func (s *Service) StartChat(ctx context.Context, ref Ref, req StartRequest) (string, error) {
+	id := chatID(ref.ID, req.ID)
+	started := make(chan error, 1)
+	if err := s.do(ctx, ref, func(sh *shard, ses *session) error {
+		return sh.startChat(ses, id, req, started)
+	}); err != nil {
+		return "", err
+	}
+	select {
+	case err := <-started:
+		if err != nil {
+			return "", err
+		}
+		return id, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case <-s.dead:
+		return "", errStopping
+	case <-s.closing:
+		return "", errStopping
+	}
+}
+
+// EndChat ends the open chat for the user, if there is one. The desk is told
+// behind the answer.
+func (s *Service) EndChat(ctx context.Context, ref Ref) error {
+	return s.do(ctx, ref, func(sh *shard, ses *session) error {
+		if c := ses.chat; c != nil {
+			sh.end(c, recordv1.EndedBy_ENDED_BY_USER, "", "", true)
+			sh.step(c)
+		}
+		return nil
+	})
+}
+
+// SendMessage takes a message for the agent and waits a while for its outcome.
+// The same id with the same text gives the same answer.
+func (s *Service) SendMessage(ctx context.Context, ref Ref, m Message) (*Sent, error) {
+	var sent Sent
+	outcome := make(chan Sent, 1)
+	if err := s.do(ctx, ref, func(sh *shard, ses *session) (err error) {
+		sent, err = sh.takeMessage(ses, m, outcome)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if !pending(sent.Status) {
+		return &sent, nil
+	}
+	timer := time.NewTimer(s.opts.Limits.SendWait)
+	defer timer.Stop()
+	select {
+	case sent = <-outcome:
+	case <-timer.C:
+	case <-ctx.Done(): // taken all the same
+	case <-s.dead:
+	case <-s.closing:
+	}
+	return &sent, nil
+}
+
+// Typing passes on that the user types, or has stopped, if anybody is there to
+// see it.
+func (s *Service) Typing(ctx context.Context, ref Ref, typing bool) error {
+	return s.do(ctx, ref, func(sh *shard, ses *session) error {
+		if c := ses.chat; c != nil && c.head.GetAgentJoined() {
+			c.typing.wanted, c.typingNow = true, typing
+			sh.step(c)
+		}
+		return nil
+	})
+}
+
+// Read passes on that the user has seen all messages so far.
+func (s *Service) Read(ctx context.Context, ref Ref) error {
+	return s.do(ctx, ref, func(sh *shard, ses *session) error {
+		if c := ses.chat; c != nil && c.head.GetAgentJoined() {
+			c.read.wanted = true
+			sh.step(c)
+		}
+		return nil
+	})
+}
+
+// Subscribe delivers the entries after a seq, then what is new. Wake is called
+// when a Pull that found nothing would now find something; it must not block,
+// nor call the feed.
+func (s *Service) Subscribe(ctx context.Context, ref Ref, after uint64, wake func()) (Feed, error) {
+	var f *feed
+	err := s.do(ctx, ref, func(sh *shard, ses *session) error {
+		head := ses.head.GetLastSeq()
+		f = &feed{
+			sessionID: ref.ID,
+			journal:   s.opts.Journal,
+			wake:      wake,
+			head:      head,
+			cursor:    min(after, head),
+			behind:    after < head,
+		}
+		f.detach = func(f *feed) {
+			sh.post(func() { sh.detach(ref.ID, f) })
+		}
+		ses.feeds = append(ses.feeds, f)
+		return nil
+	})
+	if err != nil {
+		if f != nil {
+			f.Close()
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// Transcript calls fn with what both sides said and did, in order, until fn
+// returns false.
+func (s *Service) Transcript(ctx context.Context, ref Ref, fn func(*recordv1.Entry) bool) error {
+	if err := s.do(ctx, ref, func(*shard, *session) error { return nil }); err != nil {
+		return err
+	}
+	return s.opts.Journal.Entries(ref.ID, 0, func(e *recordv1.Entry) bool {
+		switch e.GetBody().(type) {
+		case *recordv1.Entry_ChatRequested, *recordv1.Entry_ChatEnded, *recordv1.Entry_AgentJoined,
+			*recordv1.Entry_AgentLeft, *recordv1.Entry_UserMessage, *recordv1.Entry_AgentMessage,
+			*recordv1.Entry_MessageStatus:
+			return fn(e)
+		}
+		return true
+	})
+}
+
+// Ready implements desk.Handler.
+func (s *Service) Ready(g desk.Generation) {
+	d := s.desks[g.Desk()]
+	d.described.Store(g.Describe())
+	d.current.Store(&g)
+	for _, sh := range s.shards {
+		sh.post(func() { sh.deskReady(g) })
+	}
+}
+
+// Down implements desk.Handler.
+func (s *Service) Down(g desk.Generation, cause error) {
+	d := s.desks[g.Desk()]
+	if cur := d.generation(); cur != nil && cur.Number() == g.Number() {
+		d.current.Store(nil)
+	}
+	for _, sh := range s.shards {
+		sh.post(func() { sh.deskDown(g, cause) })
+	}
+}
+
+// Events implements desk.Handler: it hands each shard its part of the batch.
+func (s *Service) Events(g desk.Generation, events []*deskv1.Event) {
+	parts := make(map[*shard][]*deskv1.Event, 4)
+	for _, ev := range events {
+		sessionID, ok := journal.SessionOf(ev.GetChatId())
+		if !ok {
+			g.Settle(ev.GetSeq(), refuseUnknown)
+			continue
+		}
+		sh := s.shard(sessionID)
+		parts[sh] = append(parts[sh], ev)
+	}
+	for sh, part := range parts {
+		sh.post(func() {
+			for _, ev := range part {
+				sh.deskEvent(g, ev)
+			}
+		})
+	}
+}

@@ -1,0 +1,352 @@
+package session
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/deskhost/deskhost/host/internal/desk"
+	"github.com/deskhost/deskhost/host/internal/journal"
+	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
+)
+
+const (
+	// inboxSize bounds the tasks that wait for a shard; whoever posts more waits.
+	inboxSize = 1024
+	// turnTasks bounds the tasks of one turn, so that the first does not wait
+	// for the last for too long.
+	turnTasks = 256
+	// sweepEvery is how often a shard looks for sessions that nobody uses.
+	sweepEvery = time.Minute
+)
+
+// shard owns a part of the sessions. All of its fields and everything reachable
+// from them belong to the goroutine of run.
+type shard struct {
+	svc   *Service
+	inbox chan func()
+
+	sessions map[string]*session
+	chats    map[string]*chat      // open or owing, by id
+	desks    map[string]*shardDesk // by name
+	alarms   alarms                // when to step which chat
+	parked   bool                  // no commands, no new calls
+
+	// One turn.
+	now        time.Time
+	batch      journal.Batch
+	touched    []*session          // have fresh news or a changed head
+	seen       map[string]struct{} // dedupe keys that are in the batch
+	settled    []settlement
+	effects    []func()
+	forgetting []*session // deleted, and nothing is owed
+	err        error
+}
+
+// shardDesk is what a shard knows of a desk.
+type shardDesk struct {
+	gen desk.Generation // nil while the desk is down
+	// resuming counts the ResumeChat calls under way; queue holds the chats
+	// that wait for their turn, oldest first.
+	resuming int
+	queue    []*chat
+}
+
+type settlement struct {
+	gen     desk.Generation
+	seq     uint64
+	refusal *desk.Refusal
+}
+
+func newShard(s *Service) *shard {
+	sh := &shard{
+		svc:      s,
+		inbox:    make(chan func(), inboxSize),
+		sessions: make(map[string]*session),
+		chats:    make(map[string]*chat),
+		desks:    make(map[string]*shardDesk),
+		seen:     make(map[string]struct{}),
+		now:      time.Now(),
+	}
+	for name := range s.desks {
+		sh.desks[name] = new(shardDesk)
+	}
+	return sh
+}
+
+// post hands a task to the shard. It waits while the inbox is full, and returns
+// false if the shard will not run it. Never called by the shard itself.
+func (sh *shard) post(task func()) bool {
+	select {
+	case sh.inbox <- task:
+		return true
+	case <-sh.svc.closing:
+		return false
+	case <-sh.svc.dead:
+		return false
+	}
+}
+
+// run is the shard's goroutine.
+func (sh *shard) run() {
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	alarm := time.NewTimer(0) // a first turn for what was loaded
+	defer alarm.Stop()
+	for {
+		var first func()
+		select {
+		case first = <-sh.inbox:
+		case <-alarm.C:
+			first = func() {}
+		case <-sweep.C:
+			first = sh.sweep
+		case <-sh.svc.closing:
+			return
+		case <-sh.svc.dead:
+			return
+		}
+		sh.turn(first)
+		if sh.err != nil {
+			sh.svc.fail(sh.err)
+			return
+		}
+		if next, ok := sh.alarms.next(); ok {
+			alarm.Reset(time.Until(next))
+		} else {
+			alarm.Stop()
+		}
+	}
+}
+
+// turn applies tasks, makes them durable, and then lets their effects out.
+func (sh *shard) turn(task func()) {
+	sh.now = time.Now()
+	for n := 0; ; n++ {
+		task()
+		if n >= turnTasks {
+			break
+		}
+		select {
+		case task = <-sh.inbox:
+			continue
+		default:
+		}
+		break
+	}
+	sh.alarms.due(sh.now, sh.step)
+	for _, s := range sh.touched {
+		if s.changed {
+			sh.batch.PutSession(s.head)
+		}
+	}
+	if !sh.commit() {
+		return // nothing of this turn may be told
+	}
+	for _, s := range sh.touched {
+		if len(s.fresh) > 0 {
+			for _, f := range s.feeds {
+				f.push(s.fresh)
+			}
+			s.fresh = nil
+		}
+		s.touched, s.changed = false, false
+	}
+	for _, x := range sh.settled {
+		x.gen.Settle(x.seq, x.refusal)
+	}
+	for _, effect := range sh.effects {
+		effect()
+	}
+	sh.touched = reset(sh.touched)
+	sh.settled = reset(sh.settled)
+	sh.effects = reset(sh.effects)
+	clear(sh.seen)
+	sh.forget()
+}
+
+// reset empties a slice, keeps its memory, and lets go of what it held.
+func reset[T any](s []T) []T {
+	clear(s)
+	return s[:0]
+}
+
+// commit makes the batch durable, and tells whether all is well.
+func (sh *shard) commit() bool {
+	if sh.err == nil && !sh.batch.Empty() {
+		sh.err = sh.svc.opts.Journal.Commit(&sh.batch)
+	}
+	sh.batch.Reset()
+	return sh.err == nil
+}
+
+// effect lets something out once this turn is durable. It must not block.
+func (sh *shard) effect(fn func()) { sh.effects = append(sh.effects, fn) }
+
+// fatal stops the shard at the end of the turn: the journal cannot be read.
+func (sh *shard) fatal(err error) {
+	if sh.err == nil {
+		sh.err = err
+	}
+}
+
+// session is one widget's session in memory.
+type session struct {
+	head   *recordv1.Session
+	chat   *chat   // the open one, or nil
+	ending []*chat // ended, and something is left to be done
+	feeds  []*feed
+	// used is when the session was last used; seen when a page last attended.
+	used, seen time.Time
+
+	// One turn.
+	touched bool   // is in the shard's list
+	changed bool   // the head is to be written
+	fresh   []News // to be told once the turn is durable
+}
+
+func newSession(head *recordv1.Session) *session { return &session{head: head} }
+
+// touch puts the session on the list of this turn.
+func (sh *shard) touch(s *session) {
+	if !s.touched {
+		s.touched = true
+		sh.touched = append(sh.touched, s)
+	}
+}
+
+// dirty has the session's head written with this turn.
+func (sh *shard) dirty(s *session) {
+	s.changed = true
+	sh.touch(s)
+}
+
+// append writes an entry to a session's log.
+func (sh *shard) append(s *session, chatID string, e *recordv1.Entry) {
+	s.head.LastSeq++
+	e.Seq, e.Time, e.ChatId = s.head.LastSeq, timestamppb.New(sh.now), chatID
+	sh.batch.Append(s.head.GetId(), e)
+	s.fresh = append(s.fresh, News{Entry: e})
+	sh.dirty(s)
+}
+
+// passing hands passing news to whoever listens right now.
+func (sh *shard) passing(s *session, n News) {
+	if len(s.feeds) == 0 {
+		return
+	}
+	n.Time = sh.now
+	s.fresh = append(s.fresh, n)
+	sh.touch(s)
+}
+
+var errSessionUnknown = &Error{Code: CodeSessionUnknown, Detail: "There is no such session, or it has expired."}
+
+// authorized returns the session that ref proves the right to, and counts it as used.
+func (sh *shard) authorized(ref Ref) (*session, error) {
+	s, err := sh.load(ref.ID)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil || s.head.GetDeleted() {
+		return nil, errSessionUnknown
+	}
+	if !tokenMatches(ref.Token, s.head.GetTokenSha256()) {
+		return nil, &Error{Code: CodeTokenWrong, Detail: "The token is not that of this session."}
+	}
+	if sh.expired(s) {
+		return nil, errSessionUnknown
+	}
+	sh.use(s)
+	return s, nil
+}
+
+// useGrain is how exactly the last use of a session is kept in the journal: not
+// every request is worth a write.
+func (sh *shard) useGrain() time.Duration {
+	return min(time.Hour, sh.svc.opts.Limits.SessionTTL/24)
+}
+
+func (sh *shard) use(s *session) {
+	s.used, s.seen = sh.now, sh.now
+	if sh.now.Sub(s.head.GetUsedAt().AsTime()).Abs() > sh.useGrain() {
+		s.head.UsedAt = timestamppb.New(sh.now)
+		sh.dirty(s)
+	}
+}
+
+// expired tells whether a session's life is over. One with work left never is.
+func (sh *shard) expired(s *session) bool {
+	if s.chat != nil || len(s.ending) > 0 || len(s.feeds) > 0 {
+		return false
+	}
+	return sh.now.Sub(s.used) > sh.svc.opts.Limits.SessionTTL+sh.useGrain()
+}
+
+// load returns a session from memory or from the journal, nil if there is none.
+func (sh *shard) load(sessionID string) (*session, error) {
+	if s, ok := sh.sessions[sessionID]; ok {
+		return s, nil
+	}
+	head, err := sh.svc.opts.Journal.Session(sessionID)
+	if errors.Is(err, journal.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		sh.fatal(err)
+		return nil, err
+	}
+	s := newSession(head)
+	// The wall clock of another run: all that is known of the last use.
+	s.used, s.seen = head.GetUsedAt().AsTime(), sh.now
+	sh.sessions[sessionID] = s
+	return s, nil
+}
+
+// detach removes a feed that its reader has closed.
+func (sh *shard) detach(sessionID string, f *feed) {
+	s := sh.sessions[sessionID]
+	if s == nil {
+		return
+	}
+	s.feeds = slices.DeleteFunc(s.feeds, func(have *feed) bool { return have == f })
+	sh.use(s)
+	if s.chat != nil {
+		sh.step(s.chat)
+	}
+}
+
+// sweep lets go of sessions that nobody uses; the journal has them.
+func (sh *shard) sweep() {
+	for id, s := range sh.sessions {
+		if s.chat == nil && len(s.ending) == 0 && len(s.feeds) == 0 && !s.touched && sh.now.Sub(s.used) > sweepEvery {
+			delete(sh.sessions, id)
+		}
+	}
+}
+
+// forgetIfSettled has a deleted session removed once nothing is owed for it.
+func (sh *shard) forgetIfSettled(s *session) {
+	if s.head.GetDeleted() && s.chat == nil && len(s.ending) == 0 {
+		sh.forgetting = append(sh.forgetting, s)
+	}
+}
+
+// forget removes deleted sessions, in a batch of its own: what this turn wrote
+// of them must be in the journal to be found there. Until then, and after a
+// crash in between, the head says that the session is deleted.
+func (sh *shard) forget() {
+	if len(sh.forgetting) == 0 {
+		return
+	}
+	for _, s := range sh.forgetting {
+		if err := sh.svc.opts.Journal.Forget(&sh.batch, s.head.GetId()); err != nil {
+			sh.fatal(err)
+		}
+		delete(sh.sessions, s.head.GetId())
+	}
+	sh.forgetting = reset(sh.forgetting)
+	sh.commit()
+}

@@ -166,7 +166,6 @@ export class HostClient implements Client {
     const same = this.outgoing.get(id);
     if (same) return same.outcome;
     if (!this.chat) return Promise.reject(new ClientError("no_chat", "No chat is open."));
-    this.typedAt = undefined;
     const message = new Outgoing();
     this.outgoing.set(id, message);
     this.lastSend = this.lastSend.then(() => {
@@ -490,7 +489,7 @@ function tabStorage(): Storage | undefined {
 }
 
 function chatOver(): ClientError {
-  return new ClientError("failed", "The chat has ended.", { reason: "chat_over" });
+  return new ClientError("unknown", "The chat ended before the outcome was known.", { reason: "chat_over" });
 }
 
 function isLost(error: unknown): boolean {

@@ -153,6 +153,9 @@ func (b *Batch) Append(sessionID string, e *recordv1.Entry) {
 	b.put(entryKey(sessionID, e.GetSeq()), e)
 }
 
+// RemoveEntry deletes an entry of a session's log.
+func (b *Batch) RemoveEntry(sessionID string, seq uint64) { b.remove(entryKey(sessionID, seq)) }
+
 // PutChat writes a chat's head, and keeps it in the index of open chats while
 // anything is left to be done for it.
 func (b *Batch) PutChat(c *recordv1.Chat) {

@@ -160,10 +160,10 @@ func (s *Service) Park(ctx context.Context) {
 
 // Close ends the shards. Park comes first, and the desks are down.
 func (s *Service) Close() {
-	s.cancel()
-	s.calls.Wait()
 	s.once.Do(func() { close(s.closing) })
 	s.loops.Wait()
+	s.cancel()
+	s.calls.Wait()
 }
 
 // Failed delivers the error after which the journal cannot be trusted and the

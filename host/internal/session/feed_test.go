@@ -1,0 +1,151 @@
+package session_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"github.com/deskhost/deskhost/host/internal/journal/memory"
+
+	"github.com/deskhost/deskhost/host/internal/journal"
+	"github.com/deskhost/deskhost/host/internal/session"
+)
+
+// newStore returns a store that calls before each commit.
+func newStore(before func()) *memory.Store {
+	return &memory.Store{OnCommit: func([]journal.Op) error {
+		if before != nil {
+			before()
+		}
+		return nil
+	}}
+}
+
+// drain pulls all there is now, and checks that no entry is missing or doubled.
+func drain(t *testing.T, f session.Feed, last *uint64) (passing int) {
+	t.Helper()
+	for {
+		news, err := f.Pull(7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(news) == 0 {
+			return passing
+		}
+		for _, n := range news {
+			if n.Entry == nil {
+				passing++
+				continue
+			}
+			if n.Entry.GetSeq() != *last+1 {
+				t.Fatalf("entry %d follows %d", n.Entry.GetSeq(), *last)
+			}
+			*last = n.Entry.GetSeq()
+		}
+	}
+}
+
+func TestFeedReplaysThenGoesOnLive(t *testing.T) {
+	run(t, func(b *bench) {
+		g := b.generation()
+		id := b.chat(g)
+		for i := range 50 {
+			g.emit(says(id, fmt.Sprint("a", i), "old"))
+		}
+		wakes := 0
+		f, err := b.svc.Subscribe(b.t.Context(), b.ref, 10, func() { wakes++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		last := uint64(10)
+		drain(t, f, &last)
+		if last != 53 {
+			t.Fatalf("replayed up to %d, want 53", last)
+		}
+		g.emit(says(id, "b1", "new"), typing(id))
+		g.emit(says(id, "b2", "new"))
+		if wakes != 1 {
+			t.Fatalf("woken %d times before the first pull, want once", wakes)
+		}
+		if passing := drain(t, f, &last); last != 55 || passing != 1 {
+			t.Fatalf("live up to %d with %d passing news, want 55 and 1", last, passing)
+		}
+		g.emit(typing(id))
+		if wakes != 2 {
+			t.Fatalf("woken %d times, want twice", wakes)
+		}
+	})
+}
+
+func TestFeedThatFallsBehindCatchesUpFromTheJournal(t *testing.T) {
+	run(t, func(b *bench) {
+		g := b.generation()
+		id := b.chat(g)
+		slow, fast := b.attend(), b.attend()
+		defer slow.Close()
+		defer fast.Close()
+		var lastSlow, lastFast uint64
+		drain(t, slow, &lastSlow)
+		for i := range 1000 {
+			g.emit(says(id, fmt.Sprint("a", i), "x"))
+			drain(t, fast, &lastFast)
+		}
+		drain(t, slow, &lastSlow)
+		if lastSlow != 1003 || lastFast != 1003 {
+			t.Fatalf("slow reader at %d, fast reader at %d, want 1003", lastSlow, lastFast)
+		}
+		g.emit(says(id, "one more", "x"))
+		drain(t, slow, &lastSlow)
+		if lastSlow != 1004 {
+			t.Fatalf("after catching up: %d, want 1004", lastSlow)
+		}
+	})
+}
+
+func TestFeedTellsWhatIsNoLongerKept(t *testing.T) {
+	run(t, func(b *bench) {
+		g := b.generation()
+		id := b.chat(g)
+		for i := range 10 {
+			g.emit(says(id, fmt.Sprint("a", i), "x"))
+		}
+		var batch journal.Batch
+		for seq := uint64(1); seq <= 5; seq++ {
+			batch.RemoveEntry(b.ref.ID, seq)
+		}
+		if err := journal.New(b.store).Commit(&batch); err != nil {
+			t.Fatal(err)
+		}
+		f := b.attend()
+		defer f.Close()
+		news, err := f.Pull(3)
+		if err != nil || len(news) != 3 || news[0].GapTo != 5 || news[1].Entry.GetSeq() != 6 {
+			t.Fatalf("got %+v, %v", news, err)
+		}
+	})
+}
+
+func TestClosedFeedIsNotWoken(t *testing.T) {
+	run(t, func(b *bench) {
+		g := b.generation()
+		id := b.chat(g)
+		closed := false
+		f, err := b.svc.Subscribe(b.t.Context(), b.ref, 3, func() {
+			if closed {
+				t.Error("woken after Close")
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Pull(1); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		closed = true
+		f.Close()
+		b.want(g.emit(says(id, "a1", "x")), "ok")
+		synctest.Wait()
+	})
+}

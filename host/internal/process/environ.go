@@ -1,0 +1,35 @@
+package process
+
+import (
+	"os"
+	"runtime"
+)
+
+// passedOn are the variables of the host that a process gets: where programs
+// are, the user's home, language and time zone, and the way out of the network.
+// All others stay with the host, among them whatever holds secrets.
+var passedOn = []string{
+	"PATH", "HOME", "LANG", "LC_ALL", "TZ",
+	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+	"http_proxy", "https_proxy", "no_proxy", "all_proxy",
+	"SSL_CERT_FILE", "SSL_CERT_DIR",
+}
+
+// passedOnWindows are those without which programs do not run there.
+var passedOnWindows = []string{"SystemRoot", "SystemDrive", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT"}
+
+// environ is the environment of a process, less what go-plugin adds. Temporary
+// files go to the process's own folder.
+func environ(dir string) []string {
+	names := passedOn
+	if runtime.GOOS == "windows" {
+		names = append(passedOnWindows, passedOn...)
+	}
+	env := []string{"TMPDIR=" + dir, "TEMP=" + dir, "TMP=" + dir}
+	for _, name := range names {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}

@@ -1,0 +1,198 @@
+package process
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// maxLogLine is how much of a line is logged.
+	maxLogLine = 8 << 10
+	// lastLines is how many lines are kept for errors; maxQuoted bounds each.
+	lastLines = 20
+	maxQuoted = 512
+	// linesPerSecond and lineBurst bound what one process may log.
+	linesPerSecond = 100
+	lineBurst      = 500
+)
+
+// output takes what a process writes: it logs it, within limits, and remembers
+// the last lines on standard error. It is safe for concurrent use.
+type output struct {
+	log   hclog.Logger
+	limit *rate.Limiter
+
+	mu      sync.Mutex
+	dropped int
+	tail    []string // at most lastLines, oldest first
+}
+
+func newOutput(log hclog.Logger) *output {
+	return &output{log: log, limit: rate.NewLimiter(linesPerSecond, lineBurst)}
+}
+
+// readStderr logs a process's standard error until its end.
+func readStderr(stderr *os.File, out *output) {
+	w := &lineWriter{limit: maxLogLine, emit: out.stderr}
+	// The error is the end of the process, or the close that follows it.
+	_, _ = io.Copy(w, stderr)
+	w.flush()
+}
+
+// stderr takes one line, less the cut bytes at its end.
+func (o *output) stderr(line []byte, cut int) {
+	if len(bytes.TrimSpace(line)) == 0 {
+		return
+	}
+	quoted := line[:min(len(line), maxQuoted)]
+	o.mu.Lock()
+	if len(o.tail) == lastLines {
+		o.tail = slices.Delete(o.tail, 0, 1)
+	}
+	o.tail = append(o.tail, clean(string(quoted)))
+	o.mu.Unlock()
+	if o.allow() {
+		e := parseLine(line)
+		if cut > 0 {
+			e.args = append(e.args, "bytes_cut", cut)
+		}
+		o.log.Log(e.level, e.message, e.args...)
+	}
+}
+
+// stdout takes one line. What a plugin prints there is for nobody in particular.
+func (o *output) stdout(line []byte, cut int) {
+	if len(bytes.TrimSpace(line)) > 0 && o.allow() {
+		o.log.Debug("standard output", "line", string(line[:min(len(line), maxLogLine)]), "bytes_cut", cut)
+	}
+}
+
+// allow takes one from the bucket, and says so once it could not.
+func (o *output) allow() bool {
+	if !o.limit.Allow() {
+		o.mu.Lock()
+		o.dropped++
+		o.mu.Unlock()
+		return false
+	}
+	o.flush()
+	return true
+}
+
+// flush tells how many lines were dropped since it was told last.
+func (o *output) flush() {
+	o.mu.Lock()
+	n := o.dropped
+	o.dropped = 0
+	o.mu.Unlock()
+	if n > 0 {
+		o.log.Warn(fmt.Sprintf("%d lines dropped: the plugin writes more than %d lines a second", n, linesPerSecond))
+	}
+}
+
+// last returns the last lines on standard error.
+func (o *output) last() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.tail)
+}
+
+// logEntry is a line as it is logged.
+type logEntry struct {
+	level   hclog.Level
+	message string
+	args    []any
+}
+
+// parseLine reads a line of hclog's JSON format, with whatever types its fields
+// have. Any other line is logged as it is, at debug level.
+func parseLine(line []byte) logEntry {
+	plain := logEntry{level: hclog.Debug, message: clean(string(line))}
+	if line[0] != '{' {
+		return plain
+	}
+	var fields map[string]any
+	if json.Unmarshal(line, &fields) != nil || fields["@message"] == nil {
+		return plain
+	}
+	level, _ := fields["@level"].(string)
+	e := logEntry{level: hclog.LevelFromString(level), message: clean(display(fields["@message"]))}
+	if e.level == hclog.NoLevel || e.level == hclog.Off {
+		e.level = hclog.Debug
+	}
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		switch key {
+		case "@message", "@level", "@timestamp":
+		default:
+			e.args = append(e.args, clean(strings.TrimPrefix(key, "@")), display(fields[key]))
+		}
+	}
+	return e
+}
+
+// display renders a value of a JSON log line.
+func display(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
+}
+
+// clean keeps a line of a plugin from looking like several of the host.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// lineWriter cuts what is written to it into lines of at most limit bytes. Of a
+// longer line it keeps the beginning and counts the rest.
+type lineWriter struct {
+	limit int
+	emit  func(line []byte, cut int) // must not keep the line
+
+	line []byte
+	cut  int
+}
+
+// Write never fails.
+func (w *lineWriter) Write(p []byte) (int, error) {
+	n := len(p)
+	for {
+		part, rest, complete := bytes.Cut(p, []byte{'\n'})
+		keep := min(len(part), w.limit-len(w.line))
+		w.line = append(w.line, part[:keep]...)
+		w.cut += len(part) - keep
+		if !complete {
+			return n, nil
+		}
+		w.emit(w.line, w.cut)
+		w.line, w.cut = w.line[:0], 0
+		p = rest
+	}
+}
+
+// flush emits a line that has no end.
+func (w *lineWriter) flush() {
+	if len(w.line) > 0 {
+		w.emit(w.line, w.cut)
+		w.line, w.cut = nil, 0
+	}
+}

@@ -1,0 +1,188 @@
+// Package process runs one plugin process: its environment, its process group,
+// its standard streams, the handshake, the connection, and its end.
+//
+// It owns the operating-system process and everything that is left of it when
+// it is gone. It must not know desks, chats or the plugin folder: it is given a
+// path to run. The desk package calls it, one [Process] for each generation.
+//
+// The protocol is that of hashicorp/go-plugin, whose client does the handshake
+// and the certificates. The process itself is ours, because that client waits
+// without limit for a stopped process, for a grandchild that holds a pipe and
+// for a line without an end; so is the connection, because its own cannot be
+// closed while a start fails.
+//
+// A plugin does not outlive its host: the host holds the only write end of the
+// plugin's standard input, which ends when the host does, however it ends.
+// (Linux's parent-death signal would fire when a thread of the host ends.)
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
+)
+
+// Config says what to run.
+type Config struct {
+	// Path is the program, absolute. Name is what the process is called in logs,
+	// in errors and as its argument zero.
+	Path, Name string
+	// RunDir is the folder from [PrepareRunDir]. The process gets one of its own
+	// in it, for its sockets and temporary files, removed when it has ended.
+	RunDir string
+	// StartTimeout bounds the time until the handshake.
+	StartTimeout time.Duration
+	// Log takes what the process writes.
+	Log hclog.Logger
+}
+
+// killWait bounds the wait for a process that was sent SIGKILL. Only one that
+// hangs in the kernel takes longer.
+const killWait = 5 * time.Second
+
+// Process is a plugin process that has completed the handshake. It is safe for
+// concurrent use. Whoever started it must call Stop.
+type Process struct {
+	run   *program
+	conn  *grpc.ClientConn
+	stdio chan struct{} // closed when the copying of its output has ended
+}
+
+// Start runs the program and waits for its handshake. The ctx bounds the start
+// only. An error names the cause as far as the process told it.
+func Start(ctx context.Context, cfg Config) (*Process, error) {
+	ctx, cancel := context.WithTimeout(ctx, cfg.StartTimeout)
+	defer cancel()
+	var run *program
+	clientCfg := &goplugin.ClientConfig{
+		HandshakeConfig: goplugin.HandshakeConfig{
+			ProtocolVersion:  deskv1.ProtocolVersion,
+			MagicCookieKey:   deskv1.MagicCookieKey,
+			MagicCookieValue: deskv1.MagicCookieValue,
+		},
+		// Calls are made on the connection itself, so there is no plugin to name.
+		Plugins:          goplugin.PluginSet{},
+		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
+		AutoMTLS:         true,
+		SkipHostEnv:      true,
+		StartTimeout:     cfg.StartTimeout,
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: cfg.RunDir},
+		Logger:           hclog.NewNullLogger(),
+		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runner, error) {
+			run = newProgram(ctx, cfg, spec.Env, dir)
+			return run, nil
+		},
+	}
+	// Of the client only Start is used. What it leaves running ends with the
+	// process.
+	addr, err := goplugin.NewClient(clientCfg).Start()
+	if err != nil {
+		if run == nil {
+			return nil, fmt.Errorf("preparing to run %s: %w", cfg.Name, err)
+		}
+		run.stop(canceled)
+		return nil, run.startError(err)
+	}
+	conn, err := dial(addr, clientCfg)
+	if err != nil {
+		run.stop(canceled)
+		return nil, run.startError(err)
+	}
+	p := &Process{run: run, conn: conn, stdio: make(chan struct{})}
+	go func() {
+		defer close(p.stdio)
+		copyStdio(conn, run.out)
+	}()
+	return p, nil
+}
+
+// dial makes the connection. It is not waited for: the first call does that,
+// within its own deadline.
+func dial(addr net.Addr, cfg *goplugin.ClientConfig) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///plugin",
+		grpc.WithTransportCredentials(credentials.NewTLS(cfg.TLSConfig)),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, addr.Network(), addr.String())
+		}),
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(deskv1.MaxMessageBytes),
+			grpc.MaxCallSendMsgSize(deskv1.MaxMessageBytes)),
+		// What a plugin publishes through the resolver, and retries behind the
+		// back of who counts attempts, have no place here.
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDisableRetry(),
+		grpc.WithIdleTimeout(0),
+	)
+}
+
+// Conn is the connection for calls. None of its calls is bounded unless its ctx
+// is. After Stop all calls fail.
+func (p *Process) Conn() grpc.ClientConnInterface { return p.conn }
+
+// Pid is the process id.
+func (p *Process) Pid() int { return p.run.pid() }
+
+// Exited is closed when the process has ended and its output has been read.
+func (p *Process) Exited() <-chan struct{} { return p.run.exited }
+
+// Exit says how the process ended. It may be called after Exited was closed.
+func (p *Process) Exit() *ExitError { return p.run.exit }
+
+// Stop ends the process and everything in its process group: it asks for the
+// end, waits for as long as ctx allows, and then kills. With a ctx that has
+// ended already it kills at once. It returns when nothing is left, or with an
+// error if the kernel does not let the process go. A second call waits too.
+func (p *Process) Stop(ctx context.Context) error {
+	err := p.run.stop(ctx)
+	p.conn.Close()
+	<-p.stdio
+	return err
+}
+
+// ExitError is how a process ended.
+type ExitError struct {
+	Name string
+	Pid  int
+	// Status is "exit status 1" or "signal: killed", in the words of os/exec.
+	Status string
+	// Output is the last lines that the process wrote on standard error.
+	Output []string
+}
+
+// Error tells all of it.
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("process %d of %s ended: %s%s", e.Pid, e.Name, e.Status, quote(e.Output))
+}
+
+// quote renders the last lines of a process for the end of an error.
+func quote(lines []string) string {
+	if len(lines) == 0 {
+		return "; it wrote nothing on standard error"
+	}
+	s := "; its last lines on standard error:"
+	for _, line := range lines {
+		s += "\n  | " + line
+	}
+	return s
+}
+
+// canceled makes stop kill at once.
+var canceled = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+var errUnkillable = errors.New("did not end within " + killWait.String() + " of SIGKILL; it hangs in the kernel")

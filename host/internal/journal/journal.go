@@ -13,6 +13,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -24,6 +26,9 @@ var ErrNotFound = errors.New("journal: not found")
 
 // Store is an ordered set of keys with atomic, durable batches. All methods may
 // be called concurrently.
+//
+// A read sees all of a commit or nothing of it, and may see it before it is
+// durable: what must not be shown before has to wait for Commit to return.
 type Store interface {
 	// Commit applies the operations in order, all or none, and returns once
 	// they survive a power loss. After an error the store must not be used:
@@ -32,8 +37,8 @@ type Store interface {
 	// Get returns a copy of the value, or ErrNotFound.
 	Get(key []byte) ([]byte, error)
 	// Scan calls fn for every key in [lower, upper), in order, until fn returns
-	// false or an error. It sees a consistent snapshot. Key and value are valid
-	// during the call of fn only.
+	// false or an error; a nil upper is behind all keys. It sees a consistent
+	// snapshot. Key and value are valid during the call of fn only.
 	Scan(lower, upper []byte, fn func(key, value []byte) (bool, error)) error
 	// Close releases the store. No other method may be running.
 	Close() error
@@ -47,9 +52,9 @@ type Op struct{ Key, Value []byte }
 const SessionIDLen = 26
 
 // SessionOf returns the session id in a chat id, and whether it has the form
-// of one.
+// of one. A suffix has no zero byte, which ends it in keys.
 func SessionOf(chatID string) (sessionID string, ok bool) {
-	if len(chatID) < SessionIDLen+2 || chatID[SessionIDLen] != '-' {
+	if len(chatID) < SessionIDLen+2 || chatID[SessionIDLen] != '-' || strings.IndexByte(chatID[SessionIDLen:], 0) >= 0 {
 		return "", false
 	}
 	return chatID[:SessionIDLen], true
@@ -87,7 +92,8 @@ func entryKey(sessionID string, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(sessionKey(sessionID, kindEntry, 8), seq)
 }
 
-// chatKey is the key of a record of a chat; name may be empty.
+// chatKey is the key of a record of a chat; name may be empty. The chat id must
+// be one by SessionOf.
 func chatKey(chatID string, kind byte, name string) []byte {
 	suffix := chatID[SessionIDLen+1:]
 	k := append(sessionKey(chatID[:SessionIDLen], kind, len(suffix)+1+len(name)), suffix...)
@@ -122,17 +128,43 @@ type Batch struct {
 }
 
 func (b *Batch) put(key []byte, m proto.Message) {
-	v, err := proto.Marshal(m)
-	if err != nil && b.err == nil {
-		b.err = fmt.Errorf("journal: encode: %w", err)
-	}
-	if v == nil {
-		v = []byte{}
+	// An empty record is no bytes, but not nil, which would delete the key.
+	v, err := proto.MarshalOptions{}.MarshalAppend([]byte{}, m)
+	if err != nil {
+		b.fail("encode: %w", err)
 	}
 	b.ops = append(b.ops, Op{key, v})
 }
 
+func (b *Batch) mark(key []byte) { b.ops = append(b.ops, Op{key, []byte{}}) }
+
 func (b *Batch) remove(key []byte) { b.ops = append(b.ops, Op{Key: key}) }
+
+// fail makes Commit refuse the batch.
+func (b *Batch) fail(format string, args ...any) {
+	if b.err == nil {
+		b.err = fmt.Errorf("journal: "+format, args...)
+	}
+}
+
+// isSession fails the batch unless the id has the form of a session's: another
+// one would end up among the keys of a different session.
+func (b *Batch) isSession(id string) bool {
+	if len(id) != SessionIDLen {
+		b.fail("session id of %d bytes, expected %d", len(id), SessionIDLen)
+		return false
+	}
+	return true
+}
+
+// isChat fails the batch unless the id has the form of a chat's.
+func (b *Batch) isChat(id string) bool {
+	_, ok := SessionOf(id)
+	if !ok {
+		b.fail("malformed chat id")
+	}
+	return ok
+}
 
 // Empty tells whether nothing has been put in.
 func (b *Batch) Empty() bool { return len(b.ops) == 0 }
@@ -145,23 +177,27 @@ func (b *Batch) Reset() {
 
 // PutSession writes a session's head.
 func (b *Batch) PutSession(s *recordv1.Session) {
-	b.put(sessionKey(s.GetId(), kindHead, 0), s)
+	if b.isSession(s.GetId()) {
+		b.put(sessionKey(s.GetId(), kindHead, 0), s)
+	}
 }
 
 // Append writes an entry of a session's log at its seq.
 func (b *Batch) Append(sessionID string, e *recordv1.Entry) {
-	b.put(entryKey(sessionID, e.GetSeq()), e)
+	if b.isSession(sessionID) {
+		b.put(entryKey(sessionID, e.GetSeq()), e)
+	}
 }
 
-// RemoveEntry deletes an entry of a session's log.
-func (b *Batch) RemoveEntry(sessionID string, seq uint64) { b.remove(entryKey(sessionID, seq)) }
-
 // PutChat writes a chat's head, and keeps it in the index of open chats while
-// anything is left to be done for it.
+// it is open or owes an EndChat.
 func (b *Batch) PutChat(c *recordv1.Chat) {
+	if !b.isChat(c.GetId()) {
+		return
+	}
 	b.put(chatKey(c.GetId(), kindChat, ""), c)
-	if c.GetPhase() != recordv1.ChatPhase_CHAT_PHASE_ENDED || c.GetEndOwed() || c.GetUnsettled() {
-		b.ops = append(b.ops, Op{openKey(c.GetId()), []byte{}})
+	if c.GetPhase() != recordv1.ChatPhase_CHAT_PHASE_ENDED || c.GetEndOwed() {
+		b.mark(openKey(c.GetId()))
 	} else {
 		b.remove(openKey(c.GetId()))
 	}
@@ -169,20 +205,30 @@ func (b *Batch) PutChat(c *recordv1.Chat) {
 
 // PutState writes a chat's resume state.
 func (b *Batch) PutState(chatID string, s *recordv1.ResumeState) {
-	b.put(chatKey(chatID, kindState, ""), s)
+	if b.isChat(chatID) {
+		b.put(chatKey(chatID, kindState, ""), s)
+	}
 }
 
 // RemoveState deletes a chat's resume state.
-func (b *Batch) RemoveState(chatID string) { b.remove(chatKey(chatID, kindState, "")) }
+func (b *Batch) RemoveState(chatID string) {
+	if b.isChat(chatID) {
+		b.remove(chatKey(chatID, kindState, ""))
+	}
+}
 
 // MarkSeen remembers that a chat has had the event.
 func (b *Batch) MarkSeen(chatID, eventID string) {
-	b.ops = append(b.ops, Op{chatKey(chatID, kindSeen, eventID), []byte{}})
+	if b.isChat(chatID) {
+		b.mark(chatKey(chatID, kindSeen, eventID))
+	}
 }
 
 // PutOut writes the fate of a user's message.
 func (b *Batch) PutOut(chatID string, m *recordv1.OutMessage) {
-	b.put(chatKey(chatID, kindOut, m.GetId()), m)
+	if b.isChat(chatID) {
+		b.put(chatKey(chatID, kindOut, m.GetId()), m)
+	}
 }
 
 // Journal reads and writes records. All methods may be called concurrently.
@@ -195,7 +241,8 @@ func New(store Store) *Journal { return &Journal{store} }
 func (j *Journal) Close() error { return j.store.Close() }
 
 // Commit writes a batch, all or nothing, and returns once it is durable. An
-// error is fatal: the journal must not be used any more.
+// error is fatal: what is on disk is unknown, and nothing may be committed any
+// more.
 func (j *Journal) Commit(b *Batch) error {
 	if b.err != nil {
 		return b.err
@@ -206,15 +253,25 @@ func (j *Journal) Commit(b *Batch) error {
 	return nil
 }
 
-func (j *Journal) get(key []byte, m proto.Message) error {
+// record is a pointer to a record of type M.
+type record[M any] interface {
+	*M
+	proto.Message
+}
+
+func get[M any, P record[M]](j *Journal, key []byte) (P, error) {
 	v, err := j.store.Get(key)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) {
-			return ErrNotFound
+			return nil, ErrNotFound
 		}
-		return fmt.Errorf("journal: read: %w", err)
+		return nil, fmt.Errorf("journal: read: %w", err)
 	}
-	return decode(v, m)
+	m := P(new(M))
+	if err := decode(v, m); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func decode(v []byte, m proto.Message) error {
@@ -224,10 +281,7 @@ func decode(v []byte, m proto.Message) error {
 	return nil
 }
 
-func scan[M any, P interface {
-	*M
-	proto.Message
-}](j *Journal, lower, upper []byte, fn func(P) bool) error {
+func scan[M any, P record[M]](j *Journal, lower, upper []byte, fn func(P) bool) error {
 	err := j.store.Scan(lower, upper, func(_, v []byte) (bool, error) {
 		m := P(new(M))
 		if err := decode(v, m); err != nil {
@@ -246,8 +300,7 @@ func (j *Journal) Session(sessionID string) (*recordv1.Session, error) {
 	if len(sessionID) != SessionIDLen {
 		return nil, ErrNotFound
 	}
-	s := new(recordv1.Session)
-	return s, j.get(sessionKey(sessionID, kindHead, 0), s)
+	return get[recordv1.Session](j, sessionKey(sessionID, kindHead, 0))
 }
 
 // Chat returns a chat's head, or ErrNotFound.
@@ -255,25 +308,32 @@ func (j *Journal) Chat(chatID string) (*recordv1.Chat, error) {
 	if _, ok := SessionOf(chatID); !ok {
 		return nil, ErrNotFound
 	}
-	c := new(recordv1.Chat)
-	return c, j.get(chatKey(chatID, kindChat, ""), c)
+	return get[recordv1.Chat](j, chatKey(chatID, kindChat, ""))
 }
 
 // Chats calls fn for each chat of a session, in no particular order, until fn
 // returns false.
 func (j *Journal) Chats(sessionID string, fn func(*recordv1.Chat) bool) error {
+	if len(sessionID) != SessionIDLen {
+		return nil
+	}
 	prefix := sessionKey(sessionID, kindChat, 0)
 	return scan(j, prefix, upperBound(prefix), fn)
 }
 
 // State returns a chat's resume state, or ErrNotFound.
 func (j *Journal) State(chatID string) (*recordv1.ResumeState, error) {
-	s := new(recordv1.ResumeState)
-	return s, j.get(chatKey(chatID, kindState, ""), s)
+	if _, ok := SessionOf(chatID); !ok {
+		return nil, ErrNotFound
+	}
+	return get[recordv1.ResumeState](j, chatKey(chatID, kindState, ""))
 }
 
 // Seen tells whether a chat has had the event.
 func (j *Journal) Seen(chatID, eventID string) (bool, error) {
+	if _, ok := SessionOf(chatID); !ok {
+		return false, nil
+	}
 	_, err := j.store.Get(chatKey(chatID, kindSeen, eventID))
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
@@ -286,13 +346,18 @@ func (j *Journal) Seen(chatID, eventID string) (bool, error) {
 
 // Out returns the fate of a user's message, or ErrNotFound.
 func (j *Journal) Out(chatID, messageID string) (*recordv1.OutMessage, error) {
-	m := new(recordv1.OutMessage)
-	return m, j.get(chatKey(chatID, kindOut, messageID), m)
+	if _, ok := SessionOf(chatID); !ok {
+		return nil, ErrNotFound
+	}
+	return get[recordv1.OutMessage](j, chatKey(chatID, kindOut, messageID))
 }
 
 // Outs calls fn for each message of the user in a chat, in no particular order,
 // until fn returns false.
 func (j *Journal) Outs(chatID string, fn func(*recordv1.OutMessage) bool) error {
+	if _, ok := SessionOf(chatID); !ok {
+		return nil
+	}
 	prefix := chatKey(chatID, kindOut, "")
 	return scan(j, prefix, upperBound(prefix), fn)
 }
@@ -313,14 +378,16 @@ func (j *Journal) Forget(b *Batch, sessionID string) error {
 
 // Entry returns one entry of a session's log, or ErrNotFound.
 func (j *Journal) Entry(sessionID string, seq uint64) (*recordv1.Entry, error) {
-	e := new(recordv1.Entry)
-	return e, j.get(entryKey(sessionID, seq), e)
+	if len(sessionID) != SessionIDLen {
+		return nil, ErrNotFound
+	}
+	return get[recordv1.Entry](j, entryKey(sessionID, seq))
 }
 
 // Entries calls fn for each entry of a session's log with a seq above after, in
 // order, until fn returns false.
 func (j *Journal) Entries(sessionID string, after uint64, fn func(*recordv1.Entry) bool) error {
-	if after == ^uint64(0) {
+	if after == math.MaxUint64 || len(sessionID) != SessionIDLen {
 		return nil
 	}
 	return scan(j, entryKey(sessionID, after+1), upperBound(sessionKey(sessionID, kindEntry, 0)), fn)

@@ -86,18 +86,28 @@ function initial(who) {
   return [...who.nickname.trim()][0]?.toUpperCase() ?? "?";
 }
 
-/** Appends to the conversation and keeps its end in view, unless the user looks at something above. */
+/** Whether the end of the conversation is to be kept in view: not while the user looks at something above. */
+let following = true;
+
 function append(node) {
-  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
   log.append(node);
-  if (atEnd || node.classList.contains("user")) toEnd();
+  if (following || node.classList.contains("user")) toEnd();
   else at("newer").hidden = false;
 }
 
 function toEnd() {
   scroll.scrollTop = scroll.scrollHeight;
-  at("newer").hidden = true;
 }
+
+scroll.addEventListener("scroll", () => {
+  following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
+  if (following) at("newer").hidden = true;
+});
+
+// Pictures get their height late, and the window changes its own.
+const grown = new ResizeObserver(() => following && toEnd());
+grown.observe(log);
+grown.observe(scroll);
 
 function note(type, text) {
   append(el("p", { className: "note", dataset: { testid: "note", type } }, text));
@@ -114,7 +124,7 @@ const marks = {
   delivered: "Delivered",
   read: "Read",
   failed: "Not delivered.",
-  unknown: "It is not sure that this has arrived.",
+  unknown: "May not have arrived.",
   unsent: "Not sent.",
 };
 
@@ -173,7 +183,10 @@ function show(entry) {
 }
 
 const entries = {
-  chat_requested: () => enter("waiting"),
+  chat_requested: (entry) => {
+    enter("waiting");
+    if (entry.text) note("chat_requested", `You asked: ${entry.text}`);
+  },
 
   agent_joined: (entry) => {
     agent = entry.agent;
@@ -198,7 +211,7 @@ const entries = {
         { className: "row agent", dataset: { testid: "message", from: "agent", id: entry.id } },
         portrait(who),
         el("div", { className: "bubble" }, ...showParts(parts, (text) => post(newId(), text))),
-        el("p", { className: "meta" }, `${who?.nickname ?? "Agent"} · `, el("time", { dateTime: entry.time }, clock(entry.time))),
+        el("p", { className: "meta" }, `${who?.nickname ?? "Agent"} ·`, el("time", { dateTime: entry.time }, clock(entry.time))),
       ),
     );
     read();
@@ -239,7 +252,7 @@ const entries = {
     const who = agents.get(entry.agent_id) ?? agent;
     if (!entry.agent_id || entry.agent_id === agent?.id) agent = undefined;
     header();
-    note("agent_left", `${who?.nickname ?? "The agent"} has left. You may go on writing.`);
+    note("agent_left", `${who?.nickname ?? "The agent"} has left.${agent ? "" : " You may go on writing."}`);
   },
 
   error: (entry) => {
@@ -279,7 +292,7 @@ function typing(on) {
   if (row.hidden !== on) return;
   row.firstElementChild.replaceWith(portrait(agent));
   row.hidden = !on;
-  if (on && scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 120) toEnd();
+  if (on && following) toEnd();
 }
 
 function ended(text) {
@@ -397,9 +410,6 @@ input.form.addEventListener("submit", (event) => {
 });
 
 at("newer").addEventListener("click", toEnd);
-scroll.addEventListener("scroll", () => {
-  if (scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60) at("newer").hidden = true;
-});
 
 // The agent's side.
 

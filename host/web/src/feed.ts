@@ -1,6 +1,8 @@
 import { backoff, type Pauses } from "./pauses.js";
 import type { Connection, Entry } from "./types.js";
 
+/** The host closes with this code when the session is no more. */
+const closeGone = 4404;
 const openTimeout = 10_000;
 /** A connection that lived for so long was a good one: the next try is the first. */
 const goodAfter = 5_000;
@@ -76,7 +78,7 @@ export class Feed {
     }
   }
 
-  /** Resolves when the connection is over, with whether it had been open. */
+  /** Resolves when the connection is over, with whether it had been open and is worth another. */
   private socket(): Promise<boolean> {
     return new Promise((done) => {
       let socket: WebSocket;
@@ -88,11 +90,11 @@ export class Feed {
         return;
       }
       let opened = false;
-      const over = () => {
+      const over = (close?: CloseEvent) => {
         clearTimeout(timer);
         socket.onopen = socket.onmessage = socket.onclose = null;
         this.drop = undefined;
-        done(opened);
+        done(opened && close?.code !== closeGone);
       };
       const drop = () => {
         over();

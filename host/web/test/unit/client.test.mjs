@@ -349,6 +349,7 @@ test("a session that the host has forgotten is told, and the next start makes a 
   const client = await chatting();
   host.forget("s1");
   await until(() => lost === 1);
+  assert.equal(host.connections, 1);
   assert.equal(client.connection, "idle");
   assert.equal(client.chatOpen, false);
   assert.equal(kept(), null);

@@ -113,12 +113,12 @@ export class FakeHost {
 
   forget(id) {
     this.sessions.delete(id);
-    this.cut();
+    this.cut(4404);
   }
 
   /** Closes every connection. */
-  cut() {
-    for (const socket of [...this.sockets]) socket.end();
+  cut(code = 1006) {
+    for (const socket of [...this.sockets]) socket.end(code);
   }
 
   crash() {
@@ -167,7 +167,7 @@ export class FakeHost {
           const session = host.sessions.get(this.id);
           const allowed = session && protocols[0] === "deskhost.v1" && protocols[1] === `bearer.${session.token}`;
           if (this.closed) return;
-          if (host.down || host.blockSockets || !allowed) return this.onclose?.();
+          if (host.down || host.blockSockets || !allowed) return this.onclose?.({ code: 1006 });
           this.onopen?.();
           host.attach(this, Number(url.searchParams.get("after")));
         });
@@ -175,9 +175,9 @@ export class FakeHost {
       take(entry) {
         this.onmessage?.({ data: JSON.stringify(entry) });
       }
-      end() {
+      end(code) {
         host.sockets.delete(this);
-        this.onclose?.();
+        this.onclose?.({ code });
       }
       close() {
         this.closed = true;

@@ -2,8 +2,8 @@
 // and plugins, and a status page for people.
 //
 // It owns its paths and shapes and who may read them. It changes nothing, and
-// it asks for what it shows through the functions in [Options], so it knows
-// neither sessions nor processes. The host package serves it on a listener of
+// it asks for what it shows through the functions in [Options], so it owns
+// neither sessions nor desks. The host package serves it on a listener of
 // its own, never on the widgets'.
 package admin
 
@@ -21,28 +21,15 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/deskhost/deskhost/host/internal/desk"
 )
 
-// Desk is the state of one desk.
+// Desk is a desk's status with what is known outside of it.
 type Desk struct {
-	Name   string `json:"name"`
-	Plugin string `json:"plugin"`
-	// Version is the running plugin's; empty until one has run.
-	Version string `json:"version,omitempty"`
-	State   string `json:"state"`
-	// PID is the plugin's process; 0 if none runs.
-	PID        int       `json:"pid,omitempty"`
-	Generation uint64    `json:"generation"`
-	Since      time.Time `json:"since"`
-	Restarts   int       `json:"restarts"`
+	desk.Status
 	// Chats is how many conversations are open.
 	Chats int `json:"chats"`
-	// LastError is why the latest process ended or could not start.
-	LastError string `json:"last_error,omitempty"`
-	// SendDedupe and Replay are what the plugin declares of messages with an
-	// unclear outcome, and of what its desk says while nobody listens.
-	SendDedupe string `json:"send_dedupe,omitempty"`
-	Replay     string `json:"replay,omitempty"`
 	// Settled is true once the desk has been ready or has failed its first start.
 	Settled bool `json:"settled"`
 }
@@ -144,7 +131,7 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 			status, word = http.StatusServiceUnavailable, "starting"
 		}
 	}
-	states := map[string]string{}
+	states := map[string]desk.State{}
 	for _, d := range desks {
 		states[d.Name] = d.State
 	}

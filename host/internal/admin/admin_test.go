@@ -11,15 +11,17 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/deskhost/deskhost/host/internal/desk"
 )
 
 var (
 	since   = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	support = Desk{
-		Name: "support", Plugin: "mock", Version: "1.2.3", State: "ready", PID: 4711, Generation: 2, Since: since,
-		Restarts: 1, Chats: 3, LastError: "exit status 2 <script>", SendDedupe: "key", Replay: "cursor", Settled: true,
-	}
-	sales = Desk{Name: "sales", Plugin: "mock", State: "starting", Since: since}
+	support = Desk{Status: desk.Status{
+		Name: "support", Plugin: "mock", Version: "1.2.3", State: desk.StateReady, Pid: 4711, Generation: 2, Since: since,
+		Restarts: 1, LastError: "exit status 2 <script>", SendDedupe: "key", Replay: "cursor",
+	}, Chats: 3, Settled: true}
+	sales = Desk{Status: desk.Status{Name: "sales", Plugin: "mock", State: desk.StateStarting, Since: since}}
 )
 
 func options(desks ...Desk) Options {
@@ -51,9 +53,9 @@ func get(t *testing.T, o Options, url string, change ...func(*http.Request)) (st
 
 func TestDesks(t *testing.T) {
 	status, _, body := get(t, options(support), "http://127.0.0.1:8081/v1/desks")
-	const want = `{"desks":[{"name":"support","plugin":"mock","version":"1.2.3","state":"ready","pid":4711,"generation":2,` +
-		`"since":"2026-01-02T03:04:05Z","restarts":1,"chats":3,"last_error":"exit status 2 \u003cscript\u003e",` +
-		`"send_dedupe":"key","replay":"cursor","settled":true}]}`
+	const want = `{"desks":[{"name":"support","state":"ready","since":"2026-01-02T03:04:05Z","plugin":"mock","version":"1.2.3",` +
+		`"send_dedupe":"key","replay":"cursor","pid":4711,"generation":2,"restarts":1,` +
+		`"last_error":"exit status 2 \u003cscript\u003e","chats":3,"settled":true}]}`
 	if status != http.StatusOK || compact(t, body) != want {
 		t.Errorf("got %d %s\nwant %s", status, compact(t, body), want)
 	}

@@ -43,7 +43,7 @@ func (deskCollector) Describe(to chan<- *prometheus.Desc) {
 // Collect implements [prometheus.Collector].
 func (c deskCollector) Collect(to chan<- prometheus.Metric) {
 	for _, d := range c.desks() {
-		to <- prometheus.MustNewConstMetric(deskState, prometheus.GaugeValue, 1, d.Name, d.Plugin, d.Version, d.State)
+		to <- prometheus.MustNewConstMetric(deskState, prometheus.GaugeValue, 1, d.Name, d.Plugin, d.Version, string(d.State))
 		to <- prometheus.MustNewConstMetric(deskStateSince, prometheus.GaugeValue, float64(d.Since.UnixMilli())/1000, d.Name)
 		to <- prometheus.MustNewConstMetric(deskRestarts, prometheus.CounterValue, float64(d.Restarts), d.Name)
 		to <- prometheus.MustNewConstMetric(deskChats, prometheus.GaugeValue, float64(d.Chats), d.Name)

@@ -1,0 +1,150 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Process is a program under test. It ends with the test.
+type Process struct {
+	t      testing.TB
+	name   string
+	cmd    *exec.Cmd
+	lines  chan string // of standard output; closed at its end
+	stderr *output
+	exited chan struct{}
+}
+
+// output gathers what a process writes while others read it.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// Start runs a program.
+func Start(t testing.TB, program string, args ...string) *Process {
+	t.Helper()
+	p := &Process{
+		t: t, name: program,
+		cmd:    exec.Command(program, args...),
+		lines:  make(chan string, 64),
+		stderr: new(output),
+		exited: make(chan struct{}),
+	}
+	p.cmd.Stderr = p.stderr
+	// A pipe of our own: that of exec.Cmd would be closed under the reader.
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stdout = write
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	go p.read(read)
+	go func() {
+		defer close(p.exited)
+		_ = p.cmd.Wait() // ExitCode tells.
+	}()
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("standard error of %s (process %d):\n%s", p.name, p.cmd.Process.Pid, tail(p.Stderr(), 16<<10))
+		}
+	})
+	return p
+}
+
+// read passes lines on as long as somebody takes them; the rest is dropped.
+func (p *Process) read(from io.ReadCloser) {
+	defer close(p.lines)
+	defer from.Close()
+	for scanner := bufio.NewScanner(from); scanner.Scan(); {
+		select {
+		case p.lines <- scanner.Text():
+		default:
+		}
+	}
+}
+
+// Line awaits a line of standard output that contains text.
+func (p *Process) Line(text string) string {
+	p.t.Helper()
+	deadline := time.After(Patience)
+	for {
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				<-p.exited
+				p.t.Fatalf("%s ended (exit code %d) before it said %q:\n%s", p.name, p.cmd.ProcessState.ExitCode(), text, tail(p.Stderr(), 4<<10))
+			}
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-deadline:
+			p.t.Fatalf("%s did not say %q:\n%s", p.name, text, tail(p.Stderr(), 4<<10))
+		}
+	}
+}
+
+// Stderr is what the process has written to standard error so far.
+func (p *Process) Stderr() string { return p.stderr.String() }
+
+// Kill ends the process as kill -9 does, and waits for its end.
+func (p *Process) Kill() {
+	p.t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.Errorf("kill %s: %v", p.name, err)
+	}
+	p.Wait()
+}
+
+// Terminate asks the process to end and returns its exit code.
+func (p *Process) Terminate() int {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.Errorf("terminate %s: %v", p.name, err)
+	}
+	return p.Wait()
+}
+
+// Wait awaits the end of the process and returns its exit code, -1 after a signal.
+func (p *Process) Wait() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(Patience):
+		p.t.Fatalf("%s (process %d) does not end:\n%s", p.name, p.cmd.Process.Pid, tail(p.Stderr(), 4<<10))
+		return 0
+	}
+}
+
+func tail(text string, most int) string {
+	if len(text) > most {
+		return "…" + text[len(text)-most:]
+	}
+	return text
+}

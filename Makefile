@@ -1,0 +1,145 @@
+# `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory --warn-undefined-variables
+
+# Tools, by the versions that generate and check what is checked in. They are
+# built from source into .tool/bin and are no part of go.mod, so that vendors do
+# not inherit them.
+BUF := github.com/bufbuild/buf/cmd/buf@v1.75.0
+PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+TOOLS := $(CURDIR)/.tool
+export PATH := $(TOOLS)/bin:$(PATH)
+
+# A tool's stamp holds its version in its name: another version is another file.
+stamp = $(TOOLS)/$(notdir $(1))
+BUF_STAMP := $(call stamp,$(BUF))
+GENERATORS := $(call stamp,$(PROTOC_GEN_GO)) $(call stamp,$(PROTOC_GEN_GO_GRPC))
+LINT_STAMP := $(call stamp,$(GOLANGCI_LINT))
+
+define tool
+$(call stamp,$(1)):
+	@echo "building $(1)"
+	@mkdir -p $(TOOLS)/bin
+	@GOFLAGS= GOBIN=$(TOOLS)/bin go install $(1)
+	@rm -f $(TOOLS)/$(firstword $(subst @, ,$(notdir $(1))))@*
+	@touch $$@
+endef
+$(foreach t,$(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC) $(GOLANGCI_LINT),$(eval $(call tool,$(t))))
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Every folder that holds a plugin; its name is the plugin's.
+PLUGINS := $(patsubst %/main.go,%,$(wildcard plugins/*/main.go) examples/echo/main.go)
+# The systems besides this one that everything must build for.
+SYSTEMS := darwin windows
+# Where .proto files are, and beside them what is published: see publish-contract.
+PROTO := proto host/internal/journal
+# Where Go's files are; node_modules holds some of others.
+GO_FILES := git ls-files --cached --others --exclude-standard '*.go'
+
+##@ Everyday
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: build ## Run the demo: the mock desk as a process of its own, and the host, at http://127.0.0.1:8080
+	@exec examples/demo/run
+
+.PHONY: build
+build: ## Build bin/deskhost and bin/plugins.d/deskhost-plugin-*
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/deskhost ./host/cmd/deskhost
+	@$(foreach p,$(PLUGINS),echo "go build ./$(p)" && go build -trimpath -o bin/plugins.d/deskhost-plugin-$(notdir $(p)) ./$(p) && ) true
+
+.PHONY: fmt
+fmt: ## Format the Go files
+	@$(GO_FILES) | xargs gofmt -w
+
+.PHONY: clean
+clean: ## Remove what was built; the tools and the demo's data stay
+	rm -rf bin host/web/node_modules
+
+##@ Before a change goes in
+
+.PHONY: test
+test: test-go test-web ## Run every test: Go's with the race detector, the page in headless Chromium
+
+.PHONY: test-go
+test-go: ## Run the Go tests only
+	go vet ./...
+	go test -race -timeout 15m ./...
+
+.PHONY: test-web
+test-web: build host/web/node_modules/.package-lock.json chromium ## Run the tests of the bridge and of the page only
+	cd host/web && npm run --silent test:unit && npm run --silent test:browser
+
+.PHONY: check
+check: check-go lint check-proto check-generated check-web ## Check format, vet, lint, the contract, generated files, other systems
+
+.PHONY: check-go
+check-go: ## Check format and vet, here and for the other systems
+	@files=$$($(GO_FILES) | xargs gofmt -l); [ -z "$$files" ] || { echo "not formatted, run make fmt:"; echo "$$files"; exit 1; }
+	go vet ./...
+	@$(foreach s,$(SYSTEMS),echo "GOOS=$(s) go vet ./..." && GOOS=$(s) CGO_ENABLED=0 go vet ./... && ) true
+
+.PHONY: lint
+lint: $(LINT_STAMP) ## Run golangci-lint
+	golangci-lint run ./...
+
+.PHONY: check-proto
+check-proto: $(BUF_STAMP) ## Lint the .proto files and compare them with what is published
+	buf lint
+	@for p in $(PROTO); do buf breaking $$p --against $$p/published.binpb --exclude-imports \
+		|| { echo "This breaks what is published in $$p/published.binpb: messages only grow."; exit 1; }; done
+
+.PHONY: check-generated
+check-generated: $(BUF_STAMP) $(GENERATORS) ## Fail if generated files are not up to date
+	@rm -rf $(TOOLS)/generated
+	buf generate -o $(TOOLS)/generated
+	@diff -u <(find proto sdk host plugins -name '*.pb.go' | LC_ALL=C sort | xargs cat) \
+		<(cd $(TOOLS)/generated && find * -name '*.pb.go' | LC_ALL=C sort | xargs cat) \
+		|| { echo "generated files are not up to date: run make generate"; exit 1; }
+
+.PHONY: generate
+generate: $(BUF_STAMP) $(GENERATORS) ## Generate the Go code of the .proto files
+	buf generate
+
+.PHONY: publish-contract
+publish-contract: $(BUF_STAMP) ## Take the .proto files as published: from now on they may only grow
+	@for p in $(PROTO); do [ ! -e $$p/published.binpb ] || buf breaking $$p --against $$p/published.binpb --exclude-imports \
+		|| { echo "Not published: this breaks what is published in $$p/published.binpb."; exit 1; }; done
+	@for p in $(PROTO); do buf build $$p --exclude-source-info -o $$p/published.binpb; done
+
+.PHONY: check-web
+check-web: host/web/node_modules/.package-lock.json ## Check the bridge's types, and that its built files are up to date
+	cd host/web && npm run --silent check
+	@rm -rf $(TOOLS)/dist && mkdir -p $(TOOLS) && cp -r host/web/dist $(TOOLS)/dist
+	cd host/web && npm run --silent build
+	@diff -ur $(TOOLS)/dist host/web/dist || { echo "host/web/dist was not up to date: the build has just written it again"; exit 1; }
+
+##@ Speed
+
+BENCHTIME ?= 1s
+BENCH ?= .
+
+.PHONY: bench
+bench: build ## Measure: parts by Go benchmarks, then events from plugin to page beside a floor
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) ./sdk/... ./host/internal/journal/... ./host/internal/session/...
+	go run ./host/internal/bench
+
+##@ What the web tests need
+
+host/web/node_modules/.package-lock.json: host/web/package.json host/web/package-lock.json
+	@command -v npm >/dev/null || { echo "The web tests need Node 20 or newer, with npm. Install it, or run make test-go for the rest."; exit 1; }
+	cd host/web && npm ci --no-audit --no-fund
+	@touch $@
+
+.PHONY: chromium
+chromium: ## Install Debian's Chromium if there is none and this is Debian and root
+	@.ci/chromium

@@ -24,6 +24,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/deskhost/deskhost/host/internal/identity"
 	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
 	"github.com/deskhost/deskhost/host/internal/problem"
 	"github.com/deskhost/deskhost/host/internal/session"
@@ -46,18 +47,12 @@ type Sessions interface {
 	Transcript(ctx context.Context, ref session.Ref, fn func(*recordv1.Entry) bool) error
 }
 
-// Verifier checks the identity tokens of users. It may be called concurrently.
+// Verifier checks the identity tokens of users; identity.Verifier is one. It may
+// be called concurrently.
 type Verifier interface {
-	// Verify returns who a token was issued for. Its error is for the log and
-	// holds nothing of the token.
-	Verify(token string) (User, error)
-}
-
-// User is who an identity token was issued for.
-type User struct {
-	ID string
-	// Name may be empty.
-	Name string
+	// Verify returns whom a token speaks for. Its error is for a developer and
+	// repeats nothing of the token.
+	Verify(token string, now time.Time) (identity.User, error)
 }
 
 // Options are what an API is made of. Sessions and Log are required.

@@ -163,11 +163,9 @@ func (a *API) identify(token string, u *user) (*session.User, error) {
 	if a.identity == nil {
 		return nil, problem.New(http.StatusUnauthorized, codeIdentityInvalid, "This host is not configured to check identity tokens.")
 	}
-	who, err := a.identity.Verify(token)
+	who, err := a.identity.Verify(token, time.Now())
 	if err != nil {
-		a.log.Debug("identity token refused", "error", err)
-		return nil, problem.New(http.StatusUnauthorized, codeIdentityInvalid,
-			"The identity token is not valid here or not valid any more.")
+		return nil, problem.New(http.StatusUnauthorized, codeIdentityInvalid, err.Error())
 	}
 	verified := &session.User{ID: who.ID, Verified: true, Name: who.Name}
 	if u != nil {

@@ -22,7 +22,10 @@ func (a *API) describe(version string) ([]byte, error) {
 	config.AllowAdditionalPropertiesByDefault = true
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil // They would add $schema to every answer.
-	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat}
+	config.Formats = map[string]huma.Format{
+		"application/json": huma.DefaultJSONFormat,
+		"json":             huma.DefaultJSONFormat, // What ends in +json: problems.
+	}
 	config.Transformers = []huma.Transformer{strip}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		bearerScheme: {Type: "http", Scheme: "bearer", Description: "The token that POST /v1/sessions answered with."},

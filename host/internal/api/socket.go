@@ -39,11 +39,11 @@ type conn interface {
 }
 
 var upgrader = websocket.Upgrader{
-	ReadBufferSize:  256,
-	WriteBufferSize: 4096,
-	WriteBufferPool: &sync.Pool{},
-	Subprotocols:    []string{subprotocol},
-	CheckOrigin:     func(*http.Request) bool { return true }, // ServeHTTP has.
+	ReadBufferSize:   256,
+	WriteBufferSize:  4096,
+	WriteBufferPool:  &sync.Pool{},
+	Subprotocols:     []string{subprotocol},
+	CheckOrigin:      func(*http.Request) bool { return true }, // ServeHTTP has.
 	HandshakeTimeout: 10 * time.Second,
 	Error: func(w http.ResponseWriter, _ *http.Request, _ int, _ error) {
 		problem.New(http.StatusBadRequest, codeBadRequest, "This is not a valid WebSocket handshake of version 13.").Write(w)

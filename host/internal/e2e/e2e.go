@@ -32,11 +32,11 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binaries = dir
-	for _, target := range []struct{ folder, source string }{
-		{dir, "./host/cmd/deskhost"},
-		{filepath.Join(dir, "plugins.d"), "./plugins/mock/..."},
+	for file, source := range map[string]string{
+		Binary(): "./host/cmd/deskhost",
+		filepath.Join(PluginDir(), "deskhost-plugin-mock"): "./plugins/mock",
 	} {
-		if err := build(target.folder, target.source); err != nil {
+		if err := build(file, source); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -44,11 +44,8 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-func build(folder, source string) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	args := []string{"build", "-o", folder + string(filepath.Separator)}
+func build(file, source string) error {
+	args := []string{"build", "-o", file}
 	if raceEnabled {
 		args = append(args, "-race")
 	}

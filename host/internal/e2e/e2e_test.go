@@ -150,9 +150,7 @@ func TestPluginKilled(t *testing.T) {
 			t.Fatalf("message %d is %s", i, status)
 		}
 		h.KillPlugin("support")
-		p.Await("desk_away", Of("desk_away"))
-		p.Await("desk_back", Of("desk_back"))
-		p.Await("the answer", AgentSays(fmt.Sprintf("You said: message %d", i)))
+		p.AwaitAll("desk and answer", Of("desk_away"), Of("desk_back"), AgentSays(fmt.Sprintf("You said: message %d", i)))
 	}
 	if err := talk(p, 5, 7); err != nil {
 		t.Fatal(err)

@@ -83,13 +83,17 @@ func (h *Host) Start() {
 	defer h.mu.Unlock()
 	h.process, h.url, h.admin = p, urls[0], urls[1]
 	close(h.up)
+	// Before the end of the process, which pages may outlive for a moment.
+	h.t.Cleanup(func() { h.down() })
 }
 
 // down notes that the host's addresses are of no use any more.
 func (h *Host) down() *Process {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.up = make(chan struct{})
+	if h.isUp() {
+		h.up = make(chan struct{})
+	}
 	return h.process
 }
 

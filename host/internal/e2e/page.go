@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -357,6 +358,23 @@ func (p *Page) await(match func(Entry) bool) (Entry, error) {
 		case <-deadline:
 			return Entry{}, errPatience
 		}
+	}
+}
+
+// AwaitAll returns once each of the matches has matched one more entry, in
+// whatever order.
+func (p *Page) AwaitAll(what string, matches ...func(Entry) bool) {
+	p.t.Helper()
+	for len(matches) > 0 {
+		p.Await(what, func(e Entry) bool {
+			for i, match := range matches {
+				if match(e) {
+					matches = slices.Delete(matches, i, i+1)
+					return true
+				}
+			}
+			return false
+		})
 	}
 }
 

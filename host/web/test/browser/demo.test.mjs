@@ -152,7 +152,7 @@ describe("the demo page", () => {
     await page.shows("banner-transfer", false);
     assert.equal(await page.at("agent-name").innerText(), "Grace");
 
-    await agent.getByRole("button", { name: "End" }).click();
+    await agent.getByRole("button", { name: "End", exact: true }).click();
     await page.state("ended");
     assert.equal(await page.at("ended-reason").innerText(), "Grace ended the chat.");
     await page.close();

@@ -185,7 +185,9 @@ export class Page {
       page.tab.on(kind, (made) => own.has(new URL(made.url()).host) || page.foreign.push(made.url()));
     }
     page.tab.on("pageerror", (error) => page.errors.push(String(error)));
-    page.tab.on("console", (line) => /Content Security Policy/.test(line.text()) && page.errors.push(line.text()));
+    page.tab.on("console", (line) => {
+      if (/Content Security Policy/.test(line.text())) page.errors.push(line.text());
+    });
     await page.tab.goto(`${host.url}/${query}`);
     return page;
   }
@@ -220,8 +222,11 @@ export class Page {
     return this.tab.locator('[data-testid=message][data-from="agent"]', { hasText: text }).first().waitFor();
   }
 
+  /** What an agent has read was delivered before. */
   wrote(text, status) {
-    return this.tab.locator(`[data-testid=message][data-from="user"][data-status="${status}"]`, { hasText: text }).waitFor();
+    const statuses = status === "delivered" ? ["delivered", "read"] : [status];
+    const rows = statuses.map((each) => `[data-testid=message][data-from="user"][data-status="${each}"]`).join();
+    return this.tab.locator(rows, { hasText: text }).waitFor();
   }
 
   noted(type) {

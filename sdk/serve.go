@@ -83,7 +83,15 @@ func serve(p *Plugin) (exitCode int) {
 		log.Info("standard input has ended, and with it the host; the plugin ends")
 		stop()
 	}()
-	go s.drainOnSignal(stop)
+	// From here on, so that no signal comes too early to be caught.
+	signal.Ignore(os.Interrupt)
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM)
+	go func() {
+		<-terminate
+		s.drainAtSignal()
+		stop()
+	}()
 
 	served := false
 	goplugin.Serve(&goplugin.ServeConfig{
@@ -108,18 +116,14 @@ func serve(p *Plugin) (exitCode int) {
 	return 0
 }
 
-// drainOnSignal waits for SIGTERM, drains, and ends the process.
-func (s *server) drainOnSignal(stop func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM)
-	<-signals
+// drainAtSignal is the drain that no host has asked for.
+func (s *server) drainAtSignal() {
 	s.log.Info("SIGTERM: the plugin drains and ends")
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if err := s.drain(ctx); err != nil {
-		s.log.Warn("drain", "error", err)
+		s.log.Warn("drain after SIGTERM", "error", err)
 	}
-	stop()
 }
 
 // deskPlugin registers the service at go-plugin's server.

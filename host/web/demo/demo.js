@@ -97,11 +97,17 @@ function append(node) {
 
 function toEnd() {
   scroll.scrollTop = scroll.scrollHeight;
+  at("newer").hidden = true;
 }
 
+let scrolledTo = 0;
+
 scroll.addEventListener("scroll", () => {
-  following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
-  if (following) at("newer").hidden = true;
+  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
+  // What grows below moves the end away; only the user scrolls up.
+  if (atEnd || scroll.scrollTop < scrolledTo) following = atEnd;
+  if (atEnd) at("newer").hidden = true;
+  scrolledTo = scroll.scrollTop;
 });
 
 // Pictures get their height late, and the window changes its own.

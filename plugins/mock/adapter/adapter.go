@@ -51,6 +51,8 @@ func Plugin(version string) sdk.Plugin {
 type Desk struct {
 	host sdk.Host
 	log  hclog.Logger
+	// transport reaches the desk at a url; nil: TCP.
+	transport http.RoundTripper
 
 	// Set by Configure and not changed afterwards.
 	client   *client.Client
@@ -96,7 +98,7 @@ func (d *Desk) Configure(ctx context.Context, req *sdk.ConfigureRequest) error {
 			return sdk.Fail(sdk.Invalid, "the configuration is not a JSON object: %w", err)
 		}
 	}
-	base, transport := at.URL, http.RoundTripper(nil)
+	base, transport := at.URL, d.transport
 	if base == "" {
 		script, err := mockdesk.ParseScript(req.Config)
 		if err != nil {

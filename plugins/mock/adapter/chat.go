@@ -26,8 +26,9 @@ type chat struct {
 	// queue waits for the host; emitting says that a goroutine works on it.
 	queue    []news
 	emitting bool
-	// overflowed says that events were left at the desk because queue was full.
-	overflowed bool
+	// overflowed says that events were left at the desk because queue was full,
+	// missed that there may be some because the chat was still starting.
+	overflowed, missed bool
 	// idle is closed when emitting ends; nil if nobody waits for it.
 	idle chan struct{}
 	// starting is set until the desk has taken the chat, resuming until it has
@@ -113,7 +114,8 @@ func (d *Desk) started(c *chat, conv *deskapi.Conversation) *sdk.ResumeState {
 		c.conversation, c.taken, c.cursor = conv.ID, 0, 0
 	}
 	c.starting = false
-	if conv.Seq > c.taken {
+	if c.missed || conv.Seq > c.taken {
+		c.missed = false
 		d.fallBehind(c)
 	}
 	return state{Conversation: c.conversation, Cursor: c.cursor, Away: c.away}.resume()
@@ -211,6 +213,11 @@ func (d *Desk) fallBehind(c *chat) {
 	if c.dropped || c.quiesced {
 		return
 	}
+	if c.starting {
+		// The desk may not know it yet, which would read as if it had lost it.
+		c.missed = true
+		return
+	}
 	d.behind[c] = struct{}{}
 	select {
 	case d.wake <- struct{}{}:
@@ -226,17 +233,16 @@ func (d *Desk) offer(c *chat, e *deskapi.Event) {
 	}
 	id := ""
 	if e.Seq != 0 {
-		if e.Seq <= c.taken {
-			return
-		}
-		if e.Seq > c.taken+1 {
-			d.fallBehind(c)
-			return
-		}
 		id = e.Conversation + "-" + strconv.FormatUint(e.Seq, 10)
 	}
-	if len(c.queue) >= maxQueued {
+	switch {
+	case e.Seq != 0 && e.Seq <= c.taken:
+		return
+	case len(c.queue) >= maxQueued:
 		c.overflowed = true
+		return
+	case e.Seq > c.taken+1:
+		d.fallBehind(c)
 		return
 	}
 	c.taken = max(c.taken, e.Seq)

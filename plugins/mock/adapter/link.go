@@ -143,7 +143,7 @@ func (d *Desk) catchUp() {
 				continue
 			}
 			pause.reset()
-			d.caughtUp(chats, histories)
+			d.caughtUp(chats, after, histories)
 		}
 	}
 }
@@ -181,16 +181,17 @@ func (d *Desk) missed(chats []*chat, err error) {
 	}
 }
 
-// caughtUp gives chats what they have missed.
-func (d *Desk) caughtUp(chats []*chat, histories map[string]deskapi.History) {
+// caughtUp gives chats what they have missed. A desk that has less than it was
+// asked to go on from is not the one that the cursor is of.
+func (d *Desk) caughtUp(chats []*chat, after map[string]uint64, histories map[string]deskapi.History) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, c := range chats {
 		h, known := histories[c.id]
-		known = known && (c.conversation == "" || c.conversation == h.ID) && c.taken <= h.Seq
+		known = known && (c.conversation == "" || c.conversation == h.ID) && after[c.id] <= h.Seq
 		switch {
-		case c.dropped || c.quiesced || c.starting && !known:
-			// Not, or not yet, to be read.
+		case c.dropped || c.quiesced:
+			// Not to be read any more.
 		case !known && c.resuming:
 			d.settle(c, sdk.Fail(sdk.ChatUnknown, "the desk does not know the conversation"))
 			d.drop(c)

@@ -32,6 +32,7 @@ type Desk struct {
 	script *Script
 	link   string
 	routes *http.ServeMux
+	done   chan struct{} // closed by Close
 
 	// mu guards all that follows, and the conversations. It is held for steps
 	// in memory only.
@@ -90,6 +91,7 @@ func New(script *Script, publicURL string) *Desk {
 	d := &Desk{
 		script:        script,
 		link:          publicURL,
+		done:          make(chan struct{}),
 		online:        script.Online,
 		conversations: map[string]*conversation{},
 		calls:         map[string]int{},
@@ -103,7 +105,11 @@ func New(script *Script, publicURL string) *Desk {
 func (d *Desk) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
 	d.closed = true
+	close(d.done)
 	for _, c := range d.conversations {
 		c.stop()
 	}

@@ -98,7 +98,10 @@ func (d *Desk) serve(call string, fn func(*http.Request, []byte) (any, error)) h
 		}
 		if fault != nil && fault.Delay > 0 {
 			// The desk is slow, not gone: the call goes on without its caller.
-			<-time.After(time.Duration(fault.Delay))
+			select {
+			case <-time.After(time.Duration(fault.Delay)):
+			case <-d.done:
+			}
 		}
 		if fault != nil && fault.Fail != "" {
 			p := *failures[fault.Fail]

@@ -247,6 +247,37 @@ describe("the demo page", () => {
     await page.close();
   });
 
+  test("where no WebSocket can be opened the chat runs over streams", async () => {
+    const page = await Page.open(chromium, host, "", { withoutSockets: true });
+    await page.startChat();
+    await page.state("connected");
+    await page.write("streamed");
+    await page.heard("You said: streamed");
+    await host.kill();
+    await page.shows("banner-offline");
+    await host.start();
+    await page.shows("banner-offline", false);
+    await page.write("again");
+    await page.heard("You said: again");
+    assert.equal((await page.said()).length, 4);
+    await page.close();
+  });
+
+  test("a host that has lost its data: the page says so, and can begin anew", async () => {
+    const page = await Page.open(chromium, host);
+    await page.startChat();
+    await page.state("connected");
+    await host.kill();
+    host.loseData();
+    await host.start();
+    await page.state("ended");
+    assert.equal(await page.at("ended-reason").innerText(), "This chat is no longer available.");
+    await page.at("new-chat").click();
+    await page.startChat();
+    await page.state("connected");
+    await page.close();
+  });
+
   test("two tabs of one session each show the chat", async () => {
     const { page, ada } = await withAda();
     const [second] = await Promise.all([

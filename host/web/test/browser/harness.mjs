@@ -134,6 +134,10 @@ export class Host {
     process.kill(desks.find(({ name }) => name === desk).pid, "SIGKILL");
   }
 
+  loseData() {
+    rmSync(join(this.folder, "data"), { recursive: true });
+  }
+
   remove() {
     rmSync(this.folder, { recursive: true, force: true });
   }
@@ -172,8 +176,9 @@ export function browser() {
 
 /** The demo page in a browser context of its own. */
 export class Page {
-  static async open(chromium, host, query = "", options = {}) {
+  static async open(chromium, host, query = "", { withoutSockets = false, ...options } = {}) {
     const context = await chromium.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    if (withoutSockets) await context.addInitScript(() => delete globalThis.WebSocket);
     const page = new Page();
     page.tab = await context.newPage();
     page.tab.setDefaultTimeout(patience);

@@ -131,7 +131,7 @@ func (b *Batch) put(key []byte, m proto.Message) {
 	// An empty record is no bytes, but not nil, which would delete the key.
 	v, err := proto.MarshalOptions{}.MarshalAppend([]byte{}, m)
 	if err != nil {
-		b.fail("encode: %w", err)
+		b.failf("encode: %w", err)
 	}
 	b.ops = append(b.ops, Op{key, v})
 }
@@ -140,8 +140,8 @@ func (b *Batch) mark(key []byte) { b.ops = append(b.ops, Op{key, []byte{}}) }
 
 func (b *Batch) remove(key []byte) { b.ops = append(b.ops, Op{Key: key}) }
 
-// fail makes Commit refuse the batch.
-func (b *Batch) fail(format string, args ...any) {
+// failf makes Commit refuse the batch.
+func (b *Batch) failf(format string, args ...any) {
 	if b.err == nil {
 		b.err = fmt.Errorf("journal: "+format, args...)
 	}
@@ -151,7 +151,7 @@ func (b *Batch) fail(format string, args ...any) {
 // one would end up among the keys of a different session.
 func (b *Batch) isSession(id string) bool {
 	if len(id) != SessionIDLen {
-		b.fail("session id of %d bytes, expected %d", len(id), SessionIDLen)
+		b.failf("session id of %d bytes, expected %d", len(id), SessionIDLen)
 		return false
 	}
 	return true
@@ -161,7 +161,7 @@ func (b *Batch) isSession(id string) bool {
 func (b *Batch) isChat(id string) bool {
 	_, ok := SessionOf(id)
 	if !ok {
-		b.fail("malformed chat id")
+		b.failf("malformed chat id")
 	}
 	return ok
 }
@@ -189,14 +189,21 @@ func (b *Batch) Append(sessionID string, e *recordv1.Entry) {
 	}
 }
 
+// RemoveEntry deletes an entry of a session's log.
+func (b *Batch) RemoveEntry(sessionID string, seq uint64) {
+	if b.isSession(sessionID) {
+		b.remove(entryKey(sessionID, seq))
+	}
+}
+
 // PutChat writes a chat's head, and keeps it in the index of open chats while
-// it is open or owes an EndChat.
+// anything is left to be done for it.
 func (b *Batch) PutChat(c *recordv1.Chat) {
 	if !b.isChat(c.GetId()) {
 		return
 	}
 	b.put(chatKey(c.GetId(), kindChat, ""), c)
-	if c.GetPhase() != recordv1.ChatPhase_CHAT_PHASE_ENDED || c.GetEndOwed() {
+	if c.GetPhase() != recordv1.ChatPhase_CHAT_PHASE_ENDED || c.GetEndOwed() || c.GetUnsettled() {
 		b.mark(openKey(c.GetId()))
 	} else {
 		b.remove(openKey(c.GetId()))
@@ -365,6 +372,10 @@ func (j *Journal) Outs(chatID string, fn func(*recordv1.OutMessage) bool) error 
 // Forget puts the removal of all that is kept of a session into b. Chats of it
 // that are still in the index of open chats stay there.
 func (j *Journal) Forget(b *Batch, sessionID string) error {
+	// A shorter id would be the beginning of others.
+	if !b.isSession(sessionID) {
+		return b.err
+	}
 	lower := append([]byte{kindSession}, sessionID...)
 	err := j.store.Scan(lower, upperBound(lower), func(k, _ []byte) (bool, error) {
 		b.remove(append([]byte(nil), k...))

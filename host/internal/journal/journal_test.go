@@ -186,6 +186,9 @@ func TestStoreErrors(t *testing.T) {
 	if err := j.OpenChats(func(string) bool { return true }); !errors.Is(err, errDisk) {
 		t.Errorf("OpenChats: %v", err)
 	}
+	if err := j.Forget(new(Batch), sessionID); !errors.Is(err, errDisk) {
+		t.Errorf("Forget: %v", err)
+	}
 	if err := j.Commit(new(Batch)); !errors.Is(err, errDisk) {
 		t.Errorf("Commit: %v", err)
 	}
@@ -208,8 +211,14 @@ func TestMalformedIDs(t *testing.T) {
 		"PutState":    func(b *Batch) { b.PutState("", &recordv1.ResumeState{}) },
 		"RemoveState": func(b *Batch) { b.RemoveState(good + "1") },
 		"MarkSeen":    func(b *Batch) { b.MarkSeen(good+"-\x00", "e") },
-		"PutOut":      func(b *Batch) { b.PutOut(good+"-", &recordv1.OutMessage{Id: "m"}) },
-		"not UTF-8":   func(b *Batch) { b.PutSession(&recordv1.Session{Id: good, Desk: "\xff"}) },
+		"RemoveEntry": func(b *Batch) { b.RemoveEntry(good+"s", 1) },
+		"Forget": func(b *Batch) {
+			if err := New(failingStore{errors.New("reached the store")}).Forget(b, ""); err == nil || strings.Contains(err.Error(), "reached") {
+				t.Errorf("Forget: %v", err)
+			}
+		},
+		"PutOut":    func(b *Batch) { b.PutOut(good+"-", &recordv1.OutMessage{Id: "m"}) },
+		"not UTF-8": func(b *Batch) { b.PutSession(&recordv1.Session{Id: good, Desk: "\xff"}) },
 	} {
 		var b Batch
 		put(&b)

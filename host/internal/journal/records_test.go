@@ -162,6 +162,48 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 	if _, err := j.State(id + "-11"); err != nil {
 		t.Errorf("the state of the chat beside it: %v", err)
 	}
+
+	b.Reset()
+	b.RemoveEntry(id, 2)
+	if err := j.Commit(&b); err != nil {
+		t.Fatal(err)
+	}
+	for seq, want := range map[uint64]error{1: nil, 2: journal.ErrNotFound, 3: nil} {
+		if _, err := j.Entry(id, seq); !errors.Is(err, want) {
+			t.Errorf("entry %d beside a removed one: %v, expected %v", seq, err, want)
+		}
+	}
+
+	b.Reset()
+	if err := j.Forget(&b, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Commit(&b); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"session": second(j.Session(id)),
+		"chat":    second(j.Chat(id + "-11")),
+		"state":   second(j.State(id + "-2")),
+		"message": second(j.Out(chat, "m1")),
+		"entry":   second(j.Entry(id, 300)),
+	} {
+		if !errors.Is(err, journal.ErrNotFound) {
+			t.Errorf("%s of a forgotten session: %v", what, err)
+		}
+	}
+	if seen, err := j.Seen(chat, "e\x00"+chat); seen || err != nil {
+		t.Errorf("an event of a forgotten session was seen: %t, %v", seen, err)
+	}
+	for _, neighbour := range []string{sessions[0], sessions[2]} {
+		n := 0
+		if err := j.Entries(neighbour, 0, func(*recordv1.Entry) bool { n++; return true }); err != nil || n != 300 {
+			t.Errorf("the session beside a forgotten one has %d entries, %v", n, err)
+		}
+		if _, err := j.Session(neighbour); err != nil {
+			t.Errorf("the session beside a forgotten one: %v", err)
+		}
+	}
 }
 
 func second[T any](_ T, err error) error { return err }
@@ -171,17 +213,19 @@ func testOpenIndex(t *testing.T, store journal.Store) {
 	j := journal.New(store)
 	id := strings.Repeat("s", journal.SessionIDLen) + "-1"
 	for _, step := range []struct {
-		phase recordv1.ChatPhase
-		owed  bool
-		open  bool
+		phase           recordv1.ChatPhase
+		owed, unsettled bool
+		open            bool
 	}{
-		{recordv1.ChatPhase_CHAT_PHASE_STARTING, false, true},
-		{recordv1.ChatPhase_CHAT_PHASE_OPEN, false, true},
-		{recordv1.ChatPhase_CHAT_PHASE_ENDED, true, true},
-		{recordv1.ChatPhase_CHAT_PHASE_ENDED, false, false},
+		{recordv1.ChatPhase_CHAT_PHASE_STARTING, false, false, true},
+		{recordv1.ChatPhase_CHAT_PHASE_OPEN, false, false, true},
+		{recordv1.ChatPhase_CHAT_PHASE_ENDED, true, true, true},
+		{recordv1.ChatPhase_CHAT_PHASE_ENDED, false, true, true},
+		{recordv1.ChatPhase_CHAT_PHASE_ENDED, true, false, true},
+		{recordv1.ChatPhase_CHAT_PHASE_ENDED, false, false, false},
 	} {
 		var b journal.Batch
-		b.PutChat(&recordv1.Chat{Id: id, Phase: step.phase, EndOwed: step.owed})
+		b.PutChat(&recordv1.Chat{Id: id, Phase: step.phase, EndOwed: step.owed, Unsettled: step.unsettled})
 		if err := j.Commit(&b); err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +234,7 @@ func testOpenIndex(t *testing.T, store journal.Store) {
 			t.Fatal(err)
 		}
 		if open != step.open {
-			t.Errorf("%v, end owed %t: open is %t", step.phase, step.owed, open)
+			t.Errorf("%v, end owed %t, unsettled %t: open is %t", step.phase, step.owed, step.unsettled, open)
 		}
 		if c, err := j.Chat(id); err != nil || c.GetPhase() != step.phase {
 			t.Errorf("the chat is %v, %v", c, err)

@@ -56,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) (store journal.Store, reopen func
 // subject is the store under test, which changes as it is opened again.
 type subject struct {
 	journal.Store
+
 	reopen func() journal.Store
 }
 

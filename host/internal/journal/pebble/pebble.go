@@ -217,6 +217,7 @@ func (l logger) Fatalf(format string, args ...any) {
 // logFS stops the store on the first failed write to a write-ahead log.
 type logFS struct {
 	vfs.FS
+
 	stop func(error)
 }
 
@@ -245,6 +246,7 @@ const walCategory = "pebble-wal"
 // logFile is a write-ahead log whose writes either succeed or don't return.
 type logFile struct {
 	vfs.File
+
 	stop func(error)
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -289,10 +290,8 @@ func (d *faultyDisk) MaybeError(op errorfs.Op) error {
 	if !d.on.Load() || !strings.Contains(op.Path, d.match) {
 		return nil
 	}
-	for _, k := range d.kinds {
-		if op.Kind == k {
-			return d.err
-		}
+	if slices.Contains(d.kinds, op.Kind) {
+		return d.err
 	}
 	return nil
 }

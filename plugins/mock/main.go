@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -24,10 +25,12 @@ var version = "0.1.0"
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "desk" {
-		if err := runDesk(os.Args[2:]); err != nil {
-			if !errors.Is(err, flag.ErrHelp) {
-				fmt.Fprintln(os.Stderr, "deskhost-plugin-mock desk:", err)
-			}
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err := runDesk(ctx, os.Args[2:], os.Stdout)
+		if err != nil && !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "deskhost-plugin-mock desk:", err)
+			stop()
 			os.Exit(1)
 		}
 		return
@@ -35,8 +38,9 @@ func main() {
 	sdk.Serve(adapter.Plugin(version))
 }
 
-// runDesk runs the desk server until SIGINT or SIGTERM.
-func runDesk(args []string) error {
+// runDesk runs the desk server until ctx ends. It prints one line once it
+// listens.
+func runDesk(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("deskhost-plugin-mock desk", flag.ContinueOnError)
 	listen := flags.String("listen", "127.0.0.1:9000", "`address` to listen on; there are no passwords, so keep to loopback")
 	scriptFile := flags.String("script", "", "`file` with the script, a JSON object of the plugin's configuration without url")
@@ -61,8 +65,6 @@ func runDesk(args []string) error {
 	}
 	script.Console = script.Console || *console
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		return err
@@ -73,7 +75,7 @@ func runDesk(args []string) error {
 	}
 	desk := mockdesk.New(script, base+"/console/")
 	server := &http.Server{Handler: desk, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	fmt.Printf("mock desk on http://%s, console at %s/console/\n", listener.Addr(), base)
+	fmt.Fprintf(out, "mock desk on http://%s, console at %s/console/\n", listener.Addr(), base)
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -83,9 +85,9 @@ func runDesk(args []string) error {
 	case <-ctx.Done():
 	}
 	desk.Close() // ends the feeds, for which Shutdown would wait
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
+	if err := server.Shutdown(ending); err != nil {
 		return server.Close()
 	}
 	return nil

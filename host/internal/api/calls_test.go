@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/deskhost/deskhost/host/internal/identity"
@@ -193,7 +195,7 @@ func TestBadInput(t *testing.T) {
 		{name: "body over the limit", method: "POST", path: "messages", body: `{"id":"1","text":"` + marker + long + `"}`, status: 413, code: "body_too_large"},
 		{name: "identity token where none is checked", method: "POST", path: "/v1/sessions", body: `{"identity_token":"` + marker + `"}`, status: 401, code: "identity_invalid"},
 		{name: "unknown path", method: "GET", path: "/v1/" + marker, status: 404, code: "not_found"},
-		{name: "unclean path", method: "GET", path: "/v1//" + marker + "/../x", status: 404, code: "not_found"},
+		{name: "unclean path", method: "GET", path: "/v1/sessions/../sessions/" + marker, status: 404, code: "not_found"},
 		{name: "wrong method", method: "PUT", path: "messages", body: `{"x":"` + marker + `"}`, status: 405, code: "method_not_allowed"},
 		{name: "events by plain GET", method: "GET", path: "events?after=" + marker, status: 406, code: "not_acceptable"},
 		{name: "after not a number", method: "GET", path: "events?after=" + marker, headers: []string{"Accept", "text/event-stream"}, status: 400, code: "bad_request"},
@@ -326,5 +328,61 @@ func TestLongTranscript(t *testing.T) {
 	entries, _ := got.json(t)["entries"].([]any)
 	if len(entries) != 200 || entries[199].(map[string]any)["seq"] != 200.0 {
 		t.Fatalf("got %d entries", len(entries))
+	}
+}
+
+// waiting lets StartChat take as long as the longest wait for a desk.
+type waiting struct {
+	Sessions
+	wait time.Duration
+}
+
+func (w waiting) StartChat(ctx context.Context, _ session.Ref, _ session.StartRequest) (string, error) {
+	select {
+	case <-time.After(w.wait):
+		return testChat, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// A body has to arrive in time; a call that then waits for its desk longer than
+// that is not cut short, but not endless either.
+func TestDeadlinesOfACall(t *testing.T) {
+	const body = `{"id":"1"}`
+	for _, tt := range []struct {
+		name   string
+		wait   time.Duration
+		body   string // what is sent of the body
+		status int
+		after  time.Duration
+	}{
+		{"desk answers late", bodyTimeout + 2*time.Second, body, http.StatusCreated, bodyTimeout + 2*time.Second},
+		{"desk never answers", time.Hour, body, http.StatusGatewayTimeout, DefaultLimits().Call},
+		{"body never comes whole", 0, body[:3], http.StatusRequestTimeout, bodyTimeout},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, stop := servePipes(t, newAPI(t, Options{Sessions: waiting{wait: tt.wait}}))
+				defer stop()
+				conn, err := p.Dial(t.Context(), "", "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				start := time.Now()
+				if _, err := fmt.Fprintf(conn, "POST /v1/sessions/%s/chat HTTP/1.1\r\nHost: host\r\nAuthorization: Bearer x\r\n"+
+					"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", testID, len(body), tt.body); err != nil {
+					t.Fatal(err)
+				}
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if resp.StatusCode != tt.status || time.Since(start) != tt.after {
+					t.Errorf("got %d after %v", resp.StatusCode, time.Since(start))
+				}
+			})
+		})
 	}
 }

@@ -56,6 +56,11 @@ func TestOwnOriginIsAllowed(t *testing.T) {
 	if got := send(t, "POST", server.URL+"/v1/sessions", `{}`, "Origin", server.URL); got.StatusCode != 201 {
 		t.Errorf("got %d %s", got.StatusCode, got.body)
 	}
+	for _, other := range []string{server.URL + "0", strings.Replace(server.URL, "http://", "http://x.", 1), "127.0.0.1", "null", "http://"} {
+		if got := send(t, "POST", server.URL+"/v1/sessions", `{}`, "Origin", other); got.StatusCode != 403 {
+			t.Errorf("%s: got %d %s", other, got.StatusCode, got.body)
+		}
+	}
 }
 
 // A page can read a problem, too: the headers that let it are there.

@@ -373,6 +373,28 @@ func TestCloseCutsWhoeverStays(t *testing.T) {
 	})
 }
 
+// A client that has been told good-bye cannot stay by sending pongs.
+func TestCloseDoesNotWaitForAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		a := newAPI(t, Options{Sessions: f})
+		p, stop := servePipes(t, a)
+		defer stop()
+		c := dial(t, &websocket.Dialer{NetDialContext: p.Dial}, "http://host"+eventsURL)
+		c.SetCloseHandler(func(int, string) error {
+			return c.WriteControl(websocket.PongMessage, nil, time.Now().Add(time.Second))
+		})
+		go func() { _, _ = next(c) }()
+		start := time.Now()
+		if err := a.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(start); waited != closeWait {
+			t.Errorf("Close took %v", waited)
+		}
+	})
+}
+
 func TestThousandSockets(t *testing.T) {
 	const sockets, entries = 1000, 20
 	f := newFake(t)

@@ -13,12 +13,10 @@ import (
 	_ "embed"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httputil"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -47,7 +45,8 @@ func Plugin(version string) sdk.Plugin {
 	}
 }
 
-// Desk serves the chats of one process.
+// Desk serves the chats of one process. It has no Health on purpose: the host
+// restarts a plugin that is not healthy, which mends no link to a desk.
 type Desk struct {
 	host sdk.Host
 	log  hclog.Logger
@@ -262,17 +261,6 @@ func (d *Desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.console.ServeHTTP(w, r)
-}
-
-// Health fails while the desk cannot be reached.
-func (d *Desk) Health(context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if l := d.link; l.told {
-		return fmt.Errorf("no link to the desk at %s for %s: %w", d.client.Base().Redacted(),
-			time.Since(l.lostAt).Round(time.Second), l.err)
-	}
-	return nil
 }
 
 // Drain stops reading from the desk and returns once the host has all that was

@@ -27,7 +27,7 @@ type link struct {
 	// lostAt is zero while the feed is open.
 	lostAt time.Time
 	err    error
-	// told says that the loss lasts longer than linkGrace.
+	// told says that the loss has lasted longer than linkGrace.
 	told bool
 }
 
@@ -42,9 +42,6 @@ func (d *Desk) follow() {
 			pause.reset()
 			err = d.read(feed)
 			feed.Close()
-			if d.reading.Err() == nil {
-				d.log.Warn("lost the desk's feed; trying again", "error", err)
-			}
 		}
 		d.lost(err)
 		pause.wait(d.reading, err)
@@ -84,6 +81,7 @@ func (d *Desk) lost(err error) {
 			return
 		}
 		d.link.told = true
+		d.log.Warn("no link to the desk; trying on", "for", linkGrace, "error", d.link.err)
 		for _, c := range d.chats {
 			if !c.starting && !c.resuming && !c.quiesced && !c.away {
 				d.tellLink(c, deskapi.LinkLost)
@@ -97,7 +95,7 @@ func (d *Desk) back() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.link.told {
-		d.log.Info("the desk's feed is back", "after", time.Since(d.link.lostAt).Round(time.Millisecond))
+		d.log.Info("the link to the desk is back", "after", time.Since(d.link.lostAt).Round(time.Millisecond))
 	}
 	d.link = link{}
 	for _, c := range d.chats {

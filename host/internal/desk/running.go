@@ -171,7 +171,7 @@ func (g *running) askHealth() error {
 // drain lets the plugin flush and end by itself. Events are acknowledged until
 // it has.
 func (g *running) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), g.limits.DrainTimeout)
+	ctx, cancel := context.WithTimeout(g.ctx, g.limits.DrainTimeout)
 	defer cancel()
 	if _, err := g.client.Drain(ctx, &deskv1.DrainRequest{}); err != nil {
 		g.log.Warn("plugin not drained", "error", err)

@@ -34,7 +34,10 @@ type output struct {
 
 	mu      sync.Mutex
 	dropped int
-	tail    []string // at most lastLines, oldest first
+	tail    [][]byte // at most lastLines, oldest first
+	// full is set behind the lines of a crash: their beginning says what it was,
+	// and hundreds of lines of stack may follow.
+	full bool
 }
 
 func newOutput(log hclog.Logger) *output {
@@ -54,13 +57,7 @@ func (o *output) stderr(line []byte, cut int) {
 	if len(bytes.TrimSpace(line)) == 0 {
 		return
 	}
-	quoted := line[:min(len(line), maxQuoted)]
-	o.mu.Lock()
-	if len(o.tail) == lastLines {
-		o.tail = slices.Delete(o.tail, 0, 1)
-	}
-	o.tail = append(o.tail, clean(string(quoted)))
-	o.mu.Unlock()
+	o.remember(line)
 	if o.allow() {
 		e := parseLine(line)
 		if cut > 0 {
@@ -68,6 +65,28 @@ func (o *output) stderr(line []byte, cut int) {
 		}
 		o.log.Log(e.level, e.message, e.args...)
 	}
+}
+
+// remember keeps a line for an error, unless it only says that all goes well.
+func (o *output) remember(line []byte) {
+	if bytes.Contains(line, []byte(`"@level":"debug"`)) || bytes.Contains(line, []byte(`"@level":"trace"`)) {
+		return
+	}
+	crash := bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: ")) ||
+		bytes.HasPrefix(line, []byte("Traceback "))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if crash && !o.full {
+		o.full = true
+		o.tail = o.tail[max(0, len(o.tail)-lastLines/4):]
+	}
+	if len(o.tail) == lastLines {
+		if o.full {
+			return
+		}
+		o.tail = slices.Delete(o.tail, 0, 1)
+	}
+	o.tail = append(o.tail, bytes.Clone(line[:min(len(line), maxLogLine)]))
 }
 
 // stdout takes one line. What a plugin prints there is for nobody in particular.
@@ -100,11 +119,21 @@ func (o *output) flush() {
 	}
 }
 
-// last returns the last lines on standard error.
+// last returns the last lines on standard error, made readable.
 func (o *output) last() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.tail)
+	lines := make([]string, len(o.tail))
+	for i, line := range o.tail {
+		e := parseLine(line)
+		var b strings.Builder
+		b.WriteString(e.message)
+		for j := 0; j+1 < len(e.args); j += 2 {
+			fmt.Fprintf(&b, " %s=%s", e.args[j], e.args[j+1])
+		}
+		lines[i] = strings.ToValidUTF8(b.String()[:min(b.Len(), maxQuoted)], "")
+	}
+	return lines
 }
 
 // logEntry is a line as it is logged.

@@ -114,6 +114,7 @@ export class HostClient implements Client {
       if (this.starting === starting) this.starting = undefined;
     });
     this.starting = starting;
+    this.lastSend = starting.catch(() => undefined); // messages wait for their chat
     return starting;
   }
 
@@ -165,7 +166,7 @@ export class HostClient implements Client {
   send(text: string, { id = randomId(), data }: { id?: string; data?: object } = {}): Promise<void> {
     const same = this.outgoing.get(id);
     if (same) return same.outcome;
-    if (!this.chat) return Promise.reject(new ClientError("no_chat", "No chat is open."));
+    if (!this.chatOpen) return Promise.reject(new ClientError("no_chat", "No chat is open."));
     const message = new Outgoing();
     this.outgoing.set(id, message);
     this.lastSend = this.lastSend.then(() => {

@@ -395,6 +395,16 @@ test("ending: a start that the host had not seen does not outlive it", async () 
   assert.equal(client.chatOpen, false);
 });
 
+test("a message written while the chat starts waits for it; without a chat it is refused", async () => {
+  const client = open();
+  await assert.rejects(client.send("too early"), { code: "no_chat" });
+  client.startChat().catch(() => undefined);
+  await settled(client.send("early"));
+  await settled(client.endChat());
+  await assert.rejects(client.send("too late"), { code: "no_chat" });
+  assert.deepEqual(host.sessions.get("s1").entries.filter((entry) => entry.type === "message").map((entry) => entry.text), ["early"]);
+});
+
 test("a second start while a chat is open is refused", async () => {
   const client = await chatting();
   await assert.rejects(client.startChat(), { code: "chat_open" });

@@ -80,6 +80,7 @@ func acknowledge(b *testing.B, client deskv1.DeskServiceClient) *atomic.Int64 {
 // bareDesk sends n events in full batches as fast as the stream takes them.
 type bareDesk struct {
 	deskv1.UnimplementedDeskServiceServer
+
 	n int
 }
 

@@ -44,7 +44,11 @@ func (a *acme) SendMessageToAgent(context.Context, *sdk.SendMessageRequest) (*sd
 
 // ServeHTTP lets Acme forget a message only once the host has it for good.
 func (a *acme) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var hook struct{ ID, Chat, Text string }
+	var hook struct {
+		ID   string `json:"id"`
+		Chat string `json:"chat"`
+		Text string `json:"text"`
+	}
 	if err := json.NewDecoder(r.Body).Decode(&hook); err != nil {
 		http.Error(w, "The body is not JSON.", http.StatusBadRequest)
 		return
@@ -63,7 +67,7 @@ func (a *acme) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // A plugin with a configuration, which the host checks against the schema, and
 // a webhook whose deliveries Acme repeats after a 5xx.
-func ExampleServe() {
+func ExampleServe() { //nolint:testableexamples // it does not return
 	sdk.Serve(sdk.Plugin{
 		Name:    "acme",
 		Version: "1.0.0",

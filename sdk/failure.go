@@ -48,7 +48,7 @@ func (k FailureKind) String() string {
 
 // Failure is the error by which a plugin says what became of a call. It is
 // found with errors.As, so it may be wrapped.
-type Failure struct {
+type Failure struct { //nolint:errname // it is named as in the contract
 	Kind FailureKind
 	// RetryAfter is for Retry: the shortest wait that makes sense. 0: the host's
 	// own back-off.

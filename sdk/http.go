@@ -84,7 +84,8 @@ func (r *recorder) Write(b []byte) (int, error) {
 
 func (r *recorder) answer() *deskv1.HandleHTTPResponse {
 	r.WriteHeader(http.StatusOK)
-	resp := &deskv1.HandleHTTPResponse{Status: uint32(r.status), Body: r.body.Bytes()}
+	resp := &deskv1.HandleHTTPResponse{Body: r.body.Bytes()}
+	resp.Status = uint32(r.status) //nolint:gosec // any other than 200 to 599 is a fault
 	size := 0
 	for name, values := range r.sent {
 		for _, v := range values {
@@ -101,9 +102,9 @@ func (r *recorder) answer() *deskv1.HandleHTTPResponse {
 	return resp
 }
 
-func plainAnswer(status int, text string) *deskv1.HandleHTTPResponse {
+func plainAnswer(status uint32, text string) *deskv1.HandleHTTPResponse {
 	return &deskv1.HandleHTTPResponse{
-		Status:  uint32(status),
+		Status:  status,
 		Headers: []*deskv1.HTTPHeader{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}},
 		Body:    []byte(text + "\n"),
 	}

@@ -31,8 +31,8 @@ type Plugin struct {
 	StateFormats []uint32
 	// MaxTextBytes bounds the text of one user message; 0: the host's limit.
 	MaxTextBytes int
-	// New makes the desk of this process. It must not block; what can fail
-	// belongs in Configure.
+	// New makes the desk of this process, at the host's first call. It must not
+	// block; what can fail belongs in Configure.
 	New func(host Host) Desk
 }
 

@@ -45,7 +45,7 @@ func run(p *Plugin) (exitCode int) {
 		return 1
 	}
 	if len(os.Args) == 2 && os.Args[1] == "--version" {
-		fmt.Println(p.Name, p.Version)
+		fmt.Fprintln(os.Stdout, p.Name, p.Version)
 		return 0
 	}
 	if os.Getenv(deskv1.MagicCookieKey) != deskv1.MagicCookieValue {
@@ -129,6 +129,7 @@ func (s *server) drainAtSignal() {
 // deskPlugin registers the service at go-plugin's server.
 type deskPlugin struct {
 	goplugin.NetRPCUnsupportedPlugin
+
 	s *server
 }
 

@@ -73,6 +73,7 @@ func (deskClient) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *gr
 // process is an echo plugin that go-plugin has started.
 type process struct {
 	deskv1.DeskServiceClient
+
 	client *goplugin.Client
 	// stdin is the host's end of the lifeline.
 	stdin *os.File

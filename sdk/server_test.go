@@ -26,13 +26,13 @@ type scriptDesk struct {
 
 func (d scriptDesk) StartChat(ctx context.Context, req *StartChatRequest) (*StartChatResponse, error) {
 	if d.start == nil {
-		return nil, nil
+		return nil, nil //nolint:nilnil // a nil answer is as good as an empty one
 	}
 	return d.start(ctx, req)
 }
 func (scriptDesk) EndChat(context.Context, *EndChatRequest) error { return nil }
 func (scriptDesk) SendMessageToAgent(context.Context, *SendMessageRequest) (*SendMessageResponse, error) {
-	return nil, nil
+	return nil, nil //nolint:nilnil // a nil answer is as good as an empty one
 }
 
 func pluginOf(d Desk) Plugin {
@@ -129,7 +129,7 @@ func TestAPanicIsLoggedAndTheProcessLives(t *testing.T) {
 		if req.ChatID == "bad" {
 			panic("no such pointer")
 		}
-		return nil, nil
+		return nil, nil //nolint:nilnil // a nil answer is as good as an empty one
 	}}
 	_, client := serveLoopback(t, pluginOf(desk), hclog.New(&hclog.LoggerOptions{Output: &log}))
 	_, err := client.StartChat(t.Context(), &deskv1.StartChatRequest{ChatId: "bad"})
@@ -187,7 +187,7 @@ func TestADeskOfThreeMethods(t *testing.T) {
 
 	for config, want := range map[string]deskv1.FailureKind{
 		"":         deskv1.FailureKind_FAILURE_KIND_UNSPECIFIED,
-		" { } ":    deskv1.FailureKind_FAILURE_KIND_UNSPECIFIED,
+		"\n{}":    deskv1.FailureKind_FAILURE_KIND_UNSPECIFIED,
 		`{"k":1}`:  deskv1.FailureKind_FAILURE_KIND_INVALID,
 		`[]`:       deskv1.FailureKind_FAILURE_KIND_INVALID,
 		`{"k":1`:   deskv1.FailureKind_FAILURE_KIND_INVALID,
@@ -218,49 +218,50 @@ func TestAPluginWithoutADeskSaysSo(t *testing.T) {
 // fullDesk notes the optional calls that reach it.
 type fullDesk struct {
 	scriptDesk
+
 	host   Host
 	calls  []string
 	drains int
 	health error
 }
 
-func (d *fullDesk) note(format string, args ...any) {
+func (d *fullDesk) notef(format string, args ...any) {
 	d.calls = append(d.calls, fmt.Sprintf(format, args...))
 }
 
 func (d *fullDesk) Configure(_ context.Context, req *ConfigureRequest) error {
-	d.note("configure %s %s", req.DeskName, req.Config)
+	d.notef("configure %s %s", req.DeskName, req.Config)
 	return nil
 }
 
 func (d *fullDesk) AreAnyAgentsOnline(_ context.Context, req *AvailabilityRequest) (*AvailabilityResponse, error) {
-	d.note("online %s", req.Context.Locale)
-	return nil, nil
+	d.notef("online %s", req.Context.Locale)
+	return nil, nil //nolint:nilnil // a nil answer is as good as an empty one
 }
 
 func (d *fullDesk) UpdateState(_ context.Context, req *UpdateStateRequest) error {
-	d.note("update %s %s", req.ChatID, req.Context.Locale)
+	d.notef("update %s %s", req.ChatID, req.Context.Locale)
 	return nil
 }
 
 func (d *fullDesk) UserTyping(_ context.Context, req *UserTypingRequest) error {
-	d.note("typing %s %v", req.ChatID, req.Typing)
+	d.notef("typing %s %v", req.ChatID, req.Typing)
 	return nil
 }
 
 func (d *fullDesk) UserReadMessages(_ context.Context, req *UserReadRequest) error {
-	d.note("read %s", req.ChatID)
+	d.notef("read %s", req.ChatID)
 	return nil
 }
 
 func (d *fullDesk) ResumeChat(_ context.Context, req *ResumeChatRequest) error {
-	d.note("resume %s", req.ChatID)
+	d.notef("resume %s", req.ChatID)
 	return nil
 }
 
 func (d *fullDesk) QuiesceChat(_ context.Context, req *QuiesceChatRequest) (*QuiesceChatResponse, error) {
-	d.note("quiesce %s", req.ChatID)
-	return nil, nil
+	d.notef("quiesce %s", req.ChatID)
+	return nil, nil //nolint:nilnil // a nil answer is as good as an empty one
 }
 
 func (d *fullDesk) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
@@ -406,6 +407,29 @@ func TestDrain(t *testing.T) {
 	}
 	if _, err := client.Drain(t.Context(), &deskv1.DrainRequest{}); err != nil || d.drains != 1 {
 		t.Errorf("a second Drain = %v, the desk was asked %d times", err, d.drains)
+	}
+}
+
+func TestDrainWaitsForEventsInFlight(t *testing.T) {
+	s, client := serveLoopback(t, pluginOf(scriptDesk{}), hclog.NewNullLogger())
+	stream := openEvents(t, client)
+	settled := make(chan error, 1)
+	go func() {
+		settled <- (&host{s}).Emit(t.Context(), &Event{ChatID: "c", Payload: AgentReadMessages{}})
+	}()
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.drain(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("drain with an event not settled = %v, want it to wait for its ctx", err)
+	}
+	if err := stream.Send(ack(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-settled, s.drain(t.Context())); err != nil {
+		t.Error(err)
 	}
 }
 

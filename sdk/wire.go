@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -41,8 +42,8 @@ func fromState(s *deskv1.ResumeState) *ResumeState {
 	return &ResumeState{Data: s.GetData(), Format: s.GetFormat()}
 }
 
-// toState checks the limits of a resume state. It copies nothing, so the plugin
-// must not change Data before the call or the Emit that it belongs to is over.
+// toState checks the limits of a resume state. It copies Data, which may be
+// encoded only after an Emit has returned because its ctx ended.
 func toState(s *ResumeState) (*deskv1.ResumeState, *RefusedError) {
 	switch {
 	case s == nil:
@@ -52,7 +53,7 @@ func toState(s *ResumeState) (*deskv1.ResumeState, *RefusedError) {
 	case len(s.Data) > deskv1.MaxStateBytes:
 		return nil, tooLarge("the resume state", len(s.Data), deskv1.MaxStateBytes)
 	}
-	return &deskv1.ResumeState{Data: s.Data, Format: s.Format}, nil
+	return &deskv1.ResumeState{Data: bytes.Clone(s.Data), Format: s.Format}, nil
 }
 
 // answerState is toState for the answer of a call.
@@ -140,6 +141,8 @@ func toAvailability(r *AvailabilityResponse) (*deskv1.AreAnyAgentsOnlineResponse
 		resp.Availability = deskv1.Availability_AVAILABILITY_ONLINE
 	case OnlineNo:
 		resp.Availability = deskv1.Availability_AVAILABILITY_OFFLINE
+	default:
+		resp.Availability = deskv1.Availability_AVAILABILITY_UNSPECIFIED
 	}
 	var ok1, ok2 bool
 	resp.WaitMinutes, ok1 = toCount(r.WaitMinutes)
@@ -196,10 +199,8 @@ func toDescribe(p *Plugin, d Desk) *deskv1.DescribeResponse {
 		Title:        p.Title,
 		ConfigSchema: p.ConfigSchema,
 		StateFormats: p.StateFormats,
-		MaxTextBytes: uint32(p.MaxTextBytes),
+		MaxTextBytes: uint32(p.MaxTextBytes), //nolint:gosec // check has seen to its range
 		Capabilities: capabilities(d),
-		SendDedupe:   deskv1.SendDedupe_SEND_DEDUPE_NONE,
-		Replay:       deskv1.Replay_REPLAY_NONE,
 	}
 	if p.ConfigSchema == "" {
 		resp.ConfigSchema = noConfig
@@ -209,12 +210,16 @@ func toDescribe(p *Plugin, d Desk) *deskv1.DescribeResponse {
 		resp.SendDedupe = deskv1.SendDedupe_SEND_DEDUPE_KEY
 	case DedupeByLookup:
 		resp.SendDedupe = deskv1.SendDedupe_SEND_DEDUPE_LOOKUP
+	default:
+		resp.SendDedupe = deskv1.SendDedupe_SEND_DEDUPE_NONE
 	}
 	switch p.Replay {
 	case ReplayByCursor:
 		resp.Replay = deskv1.Replay_REPLAY_CURSOR
 	case ReplayByWebhook:
 		resp.Replay = deskv1.Replay_REPLAY_WEBHOOK
+	default:
+		resp.Replay = deskv1.Replay_REPLAY_NONE
 	}
 	return resp
 }

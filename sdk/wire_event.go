@@ -21,7 +21,7 @@ func tooLarge(what string, size, limit int) *RefusedError {
 }
 
 func fromRefusal(r *deskv1.Refusal) *RefusedError {
-	code := RefusedInvalid
+	var code RefusalCode
 	switch r.GetCode() {
 	case deskv1.RefusalCode_REFUSAL_CODE_CHAT_OVER:
 		code = RefusedChatOver
@@ -31,6 +31,8 @@ func fromRefusal(r *deskv1.Refusal) *RefusedError {
 		code = RefusedMoved
 	case deskv1.RefusalCode_REFUSAL_CODE_TOO_LARGE:
 		code = RefusedTooLarge
+	default:
+		code = RefusedInvalid
 	}
 	return &RefusedError{Code: code, Reason: r.GetReason()}
 }

@@ -65,6 +65,8 @@ func toCode(k deskv1.FailureKind, err error) codes.Code {
 		return codes.InvalidArgument
 	case deskv1.FailureKind_FAILURE_KIND_UNSUPPORTED:
 		return codes.Unimplemented
+	default:
+		// The outcome is unknown: only the error may tell more.
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -20,8 +20,6 @@ var (
 	someURL  = "https://desk.example.com/a?b=c"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // complete fails the test if any field of the message or of those inside it is
 // not set: the conversion, or its test, has forgotten it.
 func complete(t *testing.T, m protoreflect.Message) {
@@ -133,9 +131,9 @@ var payloads = []struct {
 	{TransferStarted{Agent: &agent}, &deskv1.Event{Payload: &deskv1.Event_TransferStarted{
 		TransferStarted: &deskv1.TransferStarted{Agent: wireAgent},
 	}}},
-	{AvailabilityChanged{WaitMinutes: ptr(0), Position: ptr(3), Message: "soon"}, &deskv1.Event{
+	{AvailabilityChanged{WaitMinutes: new(0), Position: new(3), Message: "soon"}, &deskv1.Event{
 		Payload: &deskv1.Event_AvailabilityChanged{AvailabilityChanged: &deskv1.AvailabilityChanged{
-			WaitMinutes: ptr(uint32(0)), Position: ptr(uint32(3)), Message: "soon",
+			WaitMinutes: new(uint32(0)), Position: new(uint32(3)), Message: "soon",
 		}},
 	}},
 	{CapabilitiesChanged{FileUploads: true, MultipleFileUploads: true, FileUploadTypes: []string{"image/*"}}, &deskv1.Event{
@@ -235,8 +233,8 @@ func TestInvalidEventsAreRefusedBeforeTheyAreSent(t *testing.T) {
 		"file link":              {&Event{ChatID: "c", Payload: message(File{URL: "file:///etc/passwd"})}, RefusedInvalid},
 		"negative size":          {&Event{ChatID: "c", Payload: message(File{URL: someURL, Size: -1})}, RefusedInvalid},
 		"user defined":           {&Event{ChatID: "c", Payload: message(UserDefined{"k": struct{}{}})}, RefusedInvalid},
-		"negative wait":          {&Event{ChatID: "c", Payload: AvailabilityChanged{WaitMinutes: ptr(-1)}}, RefusedInvalid},
-		"negative position":      {&Event{ChatID: "c", Payload: AvailabilityChanged{Position: ptr(-1)}}, RefusedInvalid},
+		"negative wait":          {&Event{ChatID: "c", Payload: AvailabilityChanged{WaitMinutes: new(-1)}}, RefusedInvalid},
+		"negative position":      {&Event{ChatID: "c", Payload: AvailabilityChanged{Position: new(-1)}}, RefusedInvalid},
 		"error without kind":     {&Event{ChatID: "c", Payload: ErrorStatus{}}, RefusedInvalid},
 		"trouble without id":     {&Event{ChatID: "c", Payload: ErrorStatus{Kind: MessageTrouble}}, RefusedInvalid},
 		"trouble id too long":    {&Event{ChatID: "c", Payload: ErrorStatus{Kind: MessageTrouble, MessageID: long}}, RefusedTooLarge},
@@ -356,12 +354,12 @@ func TestAnswersReachTheHostWhole(t *testing.T) {
 		OnlineYes:     deskv1.Availability_AVAILABILITY_ONLINE,
 		OnlineNo:      deskv1.Availability_AVAILABILITY_OFFLINE,
 	} {
-		got, err := toAvailability(&AvailabilityResponse{Online: online, WaitMinutes: ptr(0), Position: ptr(2), Message: "m"})
+		got, err := toAvailability(&AvailabilityResponse{Online: online, WaitMinutes: new(0), Position: new(2), Message: "m"})
 		if err != nil {
 			t.Error(err)
 		}
 		wantProto(t, got, &deskv1.AreAnyAgentsOnlineResponse{
-			Availability: want, WaitMinutes: ptr(uint32(0)), Position: ptr(uint32(2)), Message: "m",
+			Availability: want, WaitMinutes: new(uint32(0)), Position: new(uint32(2)), Message: "m",
 		})
 	}
 }
@@ -374,7 +372,7 @@ func TestAnswersThatBreakALimitAreErrors(t *testing.T) {
 	if _, err := toQuiesceChat(&QuiesceChatResponse{State: tooMuch}); err == nil {
 		t.Error("QuiesceChat took a state over the limit")
 	}
-	if _, err := toAvailability(&AvailabilityResponse{Position: ptr(-1)}); err == nil {
+	if _, err := toAvailability(&AvailabilityResponse{Position: new(-1)}); err == nil {
 		t.Error("AreAnyAgentsOnline took a negative position")
 	}
 }

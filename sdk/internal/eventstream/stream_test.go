@@ -14,9 +14,11 @@ import (
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
+var errLost = errors.New("the call is over")
+
 // fakeHost is the host's end of the stream. A send hands its batch to the test.
 type fakeHost struct {
-	ctx      context.Context
+	over     <-chan struct{} // the end of the call
 	requests chan *deskv1.EventsRequest
 	batches  chan []*deskv1.Event
 }
@@ -28,8 +30,8 @@ func (h *fakeHost) Recv() (*deskv1.EventsRequest, error) {
 			return nil, io.EOF
 		}
 		return r, nil
-	case <-h.ctx.Done():
-		return nil, h.ctx.Err()
+	case <-h.over:
+		return nil, errLost
 	}
 }
 
@@ -37,8 +39,8 @@ func (h *fakeHost) Send(r *deskv1.EventsResponse) error {
 	select {
 	case h.batches <- r.GetEvents():
 		return nil
-	case <-h.ctx.Done():
-		return h.ctx.Err()
+	case <-h.over:
+		return errLost
 	}
 }
 
@@ -72,6 +74,7 @@ type result struct {
 
 type fixture struct {
 	*testing.T
+
 	s    *Stream
 	host *fakeHost
 	// broken ends the call as a lost transport does; ended is what Run returned.
@@ -86,7 +89,7 @@ func start(t *testing.T, test func(f *fixture)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		f := &fixture{
 			T: t, s: New(), broken: cancel, ended: make(chan error, 1),
-			host: &fakeHost{ctx: ctx, requests: make(chan *deskv1.EventsRequest), batches: make(chan []*deskv1.Event)},
+			host: &fakeHost{over: ctx.Done(), requests: make(chan *deskv1.EventsRequest), batches: make(chan []*deskv1.Event)},
 		}
 		go func() {
 			f.ended <- f.s.Run(f.host)
@@ -221,12 +224,12 @@ func TestABatchHoldsWhatIsQueuedUpToTheLimits(t *testing.T) {
 	})
 	t.Run("events by the host", func(t *testing.T) {
 		start(t, func(f *fixture) {
-			for range 3 {
-				f.emit(f.Context(), "c", "x")
+			for i := 1; i <= 3; i++ {
+				f.emit(f.Context(), "c", fmt.Sprint(i))
 			}
 			f.host.open(&deskv1.EventsOpen{MaxBatchEvents: 2})
-			f.sent("c/x c/x")
-			f.sent("c/x")
+			f.sent("c/1 c/2")
+			f.sent("c/3")
 		})
 	})
 	t.Run("bytes", func(t *testing.T) {

@@ -24,18 +24,16 @@ import (
 var version = "0.1.0"
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "desk" {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		err := runDesk(ctx, os.Args[2:], os.Stdout)
-		if err != nil && !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "deskhost-plugin-mock desk:", err)
-			stop()
-			os.Exit(1)
-		}
-		return
+	if len(os.Args) < 2 || os.Args[1] != "desk" {
+		sdk.Serve(adapter.Plugin(version))
 	}
-	sdk.Serve(adapter.Plugin(version))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := runDesk(ctx, os.Args[2:], os.Stdout)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "deskhost-plugin-mock desk:", err)
+		os.Exit(1)
+	}
 }
 
 // runDesk runs the desk server until ctx ends. It prints one line once it
@@ -65,7 +63,7 @@ func runDesk(ctx context.Context, args []string, out io.Writer) error {
 	}
 	script.Console = script.Console || *console
 
-	listener, err := net.Listen("tcp", *listen)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", *listen)
 	if err != nil {
 		return err
 	}

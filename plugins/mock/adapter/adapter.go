@@ -60,7 +60,7 @@ type Desk struct {
 
 	// reading ends when no more is to be read from the desk, life when nothing
 	// more is to be handed to the host.
-	reading, life         context.Context
+	reading, life         context.Context //nolint:containedctx // they are the desk's life
 	stopReading, stopLife context.CancelFunc
 	readers, emitters     sync.WaitGroup
 	// wake tells the catch-up loop that behind is not empty.

@@ -672,7 +672,9 @@ func TestManyChats(t *testing.T) {
 // conversationOf returns the desk's id of a conversation in a resume state.
 func conversationOf(t *testing.T, s *sdk.ResumeState) string {
 	t.Helper()
-	var st struct{ Conversation string }
+	var st struct {
+		Conversation string `json:"conversation"`
+	}
 	if err := json.Unmarshal(s.Data, &st); err != nil || st.Conversation == "" {
 		t.Fatalf("state %s: %v", s.Data, err)
 	}

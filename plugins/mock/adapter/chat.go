@@ -268,7 +268,7 @@ func (d *Desk) emit(c *chat) {
 	for len(c.queue) > 0 {
 		n := c.queue[0]
 		next := state{Conversation: n.event.Conversation, Cursor: max(c.cursor, n.event.Seq), Away: n.away}
-		if payload := payloadOf(n.event); payload != nil && !(c.ending && n.event.Type == deskapi.Ended) {
+		if payload := payloadOf(n.event); payload != nil && (!c.ending || n.event.Type != deskapi.Ended) {
 			ev := &sdk.Event{ChatID: c.id, ID: n.id, Time: n.event.Time, Payload: payload}
 			if n.id != "" {
 				ev.State = next.resume()

@@ -102,7 +102,9 @@ func TestURLStandsAlone(t *testing.T) {
 // Every option has a description for the operator.
 func TestSchemaDescribesEveryOption(t *testing.T) {
 	var doc struct {
-		Properties map[string]struct{ Description string }
+		Properties map[string]struct {
+			Description string `json:"description"`
+		} `json:"properties"`
 	}
 	if err := json.Unmarshal([]byte(adapter.Plugin("1.0.0").ConfigSchema), &doc); err != nil {
 		t.Fatal(err)

@@ -143,7 +143,7 @@ func told(events []*sdk.Event) []string {
 type wire struct {
 	mu     sync.Mutex
 	desk   http.Handler
-	cut    context.Context
+	cut    context.Context //nolint:containedctx // it is the line's life
 	sever  context.CancelFunc
 	broken bool
 }

@@ -27,7 +27,7 @@ type Feed struct {
 	lines    *bufio.Reader
 	watchdog *time.Timer
 	cancel   context.CancelCauseFunc
-	ctx      context.Context
+	ctx      context.Context //nolint:containedctx // it is the feed's life
 	long     []byte
 }
 
@@ -41,7 +41,7 @@ func (c *Client) Feed(ctx context.Context) (*Feed, error) {
 		f.Close()
 		return nil, &Error{Err: err}
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // Feed.Close closes it
 	if err != nil {
 		err = &Error{Sent: !neverSent(err), Err: f.cause(err)}
 		f.Close()

@@ -60,6 +60,7 @@ type consoleSummary struct {
 // consoleOpen is the conversation that the page has open.
 type consoleOpen struct {
 	consoleSummary
+
 	ID       string            `json:"id"`
 	Context  deskapi.Context   `json:"context"`
 	UserRead uint64            `json:"user_read"`
@@ -209,7 +210,7 @@ func (d *Desk) serveConsoleDo(r *http.Request, body []byte) (any, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return nil, d.perform(r.PathValue("key"), req.Agent, req.Do)
+	return nothing{}, d.perform(r.PathValue("key"), req.Agent, req.Do)
 }
 
 func (d *Desk) serveConsoleOnline(_ *http.Request, body []byte) (any, error) {
@@ -223,5 +224,5 @@ func (d *Desk) serveConsoleOnline(_ *http.Request, body []byte) (any, error) {
 	defer d.mu.Unlock()
 	d.online = req.Online
 	d.change()
-	return nil, nil
+	return nothing{}, nil
 }

@@ -146,7 +146,7 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 			t.Errorf("%s %.60s %.40s: %d %+v, want %d", c.method, c.path, c.body, status, problem, c.want)
 		}
 	}
-	req := httptest.NewRequest("POST", "/console/api/conversations/k", strings.NewReader(`{"agent": "ada", "do": [{"leave": true}]}`))
+	req := httptest.NewRequest(http.MethodPost, "/console/api/conversations/k", strings.NewReader(`{"agent": "ada", "do": [{"leave": true}]}`))
 	req.Header.Set("Content-Type", "text/plain") // what a page of another origin can send unasked
 	rec := httptest.NewRecorder()
 	d.ServeHTTP(rec, req)
@@ -234,7 +234,8 @@ func TestAFeedThatLagsIsCut(t *testing.T) {
 		send(t, d, "k", fmt.Sprint(i), "talk")
 	}
 	lines := 0
-	for s := bufio.NewScanner(resp.Body); s.Scan(); lines++ {
+	for s := bufio.NewScanner(resp.Body); s.Scan(); {
+		lines++
 	}
 	if lines >= 40000 {
 		t.Errorf("the feed told all of it, in %d lines", lines)

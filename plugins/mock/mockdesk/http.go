@@ -82,8 +82,11 @@ func (d *Desk) handler() *http.ServeMux {
 	return m
 }
 
+// nothing is the answer of a call that has none.
+type nothing struct{}
+
 // serve wraps a call: its body is read and its answer written here, and the
-// script's faults happen here. fn returns a body or nil, or a problem.
+// script's faults happen here. fn returns a body, or nothing, or a problem.
 func (d *Desk) serve(call string, fn func(*http.Request, []byte) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := readBody(w, r)
@@ -120,7 +123,7 @@ func (d *Desk) serve(call string, fn func(*http.Request, []byte) (any, error)) h
 			writeProblem(w, err)
 			return
 		}
-		if answer == nil {
+		if answer == (nothing{}) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
@@ -228,7 +231,7 @@ func (d *Desk) serveUpdate(r *http.Request, body []byte) (any, error) {
 	}
 	c.context = now
 	d.add(c, &deskapi.Event{Type: deskapi.Updated, Context: &now})
-	return nil, nil
+	return nothing{}, nil
 }
 
 func (d *Desk) serveEnd(r *http.Request, _ []byte) (any, error) {
@@ -246,7 +249,7 @@ func (d *Desk) serveEnd(r *http.Request, _ []byte) (any, error) {
 		d.typing(c, false)
 		d.add(c, &deskapi.Event{Type: deskapi.Ended, By: by, Reason: r.URL.Query().Get("reason")})
 	}
-	return nil, nil
+	return nothing{}, nil
 }
 
 func (d *Desk) serveMessage(r *http.Request, body []byte) (any, error) {
@@ -275,7 +278,7 @@ func (d *Desk) serveTyping(r *http.Request, body []byte) (any, error) {
 	}
 	c.userTyping = t.Typing
 	d.change()
-	return nil, nil
+	return nothing{}, nil
 }
 
 func (d *Desk) serveRead(r *http.Request, _ []byte) (any, error) {
@@ -287,7 +290,7 @@ func (d *Desk) serveRead(r *http.Request, _ []byte) (any, error) {
 	}
 	c.userRead = uint64(len(c.events))
 	d.change()
-	return nil, nil
+	return nothing{}, nil
 }
 
 func (d *Desk) serveHistory(r *http.Request, _ []byte) (any, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,17 +177,8 @@ func decodeStrictly(text []byte, to any) error {
 }
 
 func (s *Script) check() error {
-	seen := map[string]bool{}
-	for i, a := range s.Agents {
-		switch {
-		case a.ID == "" || len(a.ID) > 128 || seen[a.ID]:
-			return fmt.Errorf("agents[%d].id: want an id of 1 to 128 bytes that no other agent has", i)
-		case a.Nickname == "":
-			return fmt.Errorf("agents[%d].nickname: must not be empty", i)
-		case a.AvatarURL != "" && !isLink(a.AvatarURL):
-			return fmt.Errorf("agents[%d].avatar_url: want an http or https link", i)
-		}
-		seen[a.ID] = true
+	if err := s.checkAgents(); err != nil {
+		return err
 	}
 	if q := s.Queue; q != nil && (q.Position < 0 || q.Position > 1000 || q.WaitMinutes < 0) {
 		return errors.New("queue: want a position of 0 to 1000 and a wait of 0 minutes or more")
@@ -210,7 +202,7 @@ func (s *Script) check() error {
 		}
 	}
 	for name, f := range s.Calls {
-		if f == nil || !isCall(name) {
+		if f == nil || !slices.Contains(calls, name) {
 			return fmt.Errorf("calls.%s: no such call; there are %s", name, strings.Join(calls, ", "))
 		}
 		if _, ok := failures[f.Fail]; f.Fail != "" && !ok {
@@ -223,13 +215,20 @@ func (s *Script) check() error {
 	return nil
 }
 
-func isCall(name string) bool {
-	for _, c := range calls {
-		if c == name {
-			return true
+func (s *Script) checkAgents() error {
+	seen := map[string]bool{}
+	for i, a := range s.Agents {
+		switch {
+		case a.ID == "" || len(a.ID) > 128 || seen[a.ID]:
+			return fmt.Errorf("agents[%d].id: want an id of 1 to 128 bytes that no other agent has", i)
+		case a.Nickname == "":
+			return fmt.Errorf("agents[%d].nickname: must not be empty", i)
+		case a.AvatarURL != "" && !isLink(a.AvatarURL):
+			return fmt.Errorf("agents[%d].avatar_url: want an http or https link", i)
 		}
+		seen[a.ID] = true
 	}
-	return false
+	return nil
 }
 
 // checkStep tells what is wrong with a step from a script or a console.

@@ -56,6 +56,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 type pipeBody struct {
 	*io.PipeReader
+
 	cancel context.CancelFunc
 	ended  chan struct{}
 }

@@ -198,7 +198,7 @@ func (h *Host) assemble(source desk.Source, verifier api.Verifier) error {
 	if err != nil {
 		return err
 	}
-	h.widgets.server = h.server(route(h.api, webhook.New(byName, h.log.Named("webhook"))))
+	h.widgets.server = h.server(route(h.api, webhook.New(webhook.Options{Desks: byName, Pages: c.Demo, Log: h.log.Named("webhook")})))
 	h.operators.server = h.server(admin.New(admin.Options{
 		Version: h.opts.Version,
 		Started: time.Now(),

@@ -45,25 +45,37 @@ type Desks interface {
 	Current(name string) (g desk.Generation, known bool)
 }
 
+// Options configure a Handler.
+type Options struct {
+	Desks Desks
+	// Pages lets a plugin's pages run in the host's origin. Only for a demo, whose
+	// agent's console is such a page.
+	Pages bool
+	Log   hclog.Logger
+}
+
 // Handler forwards webhooks. It may be used concurrently.
 type Handler struct {
 	desks Desks
+	pages bool
 	log   hclog.Logger
 
 	mu       sync.Mutex
 	underWay map[string]int
 }
 
-// New returns a handler for the webhooks of the given desks.
-func New(desks Desks, log hclog.Logger) *Handler {
-	return &Handler{desks: desks, log: log, underWay: map[string]int{}}
+// New returns a handler.
+func New(o Options) *Handler {
+	return &Handler{desks: o.Desks, pages: o.Pages, log: o.Log, underWay: map[string]int{}}
 }
 
 // ServeHTTP forwards one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	// What a plugin answers must not run as a page of the host's origin.
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	if !h.pages {
+		// What a plugin answers must not run as a page of the host's origin.
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	}
 
 	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), Prefix)
 	name, path, _ := strings.Cut(rest, "/")

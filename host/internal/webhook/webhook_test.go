@@ -67,7 +67,9 @@ func (d desks) Current(name string) (desk.Generation, bool) {
 	return nil, false
 }
 
-func handler(g desk.Generation) *Handler { return New(desks{g}, hclog.NewNullLogger()) }
+func handler(g desk.Generation) *Handler {
+	return New(Options{Desks: desks{g}, Log: hclog.NewNullLogger()})
+}
 
 func TestRequestAndAnswerPassAsTheyAre(t *testing.T) {
 	var got *deskv1.HandleHTTPRequest

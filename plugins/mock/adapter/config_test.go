@@ -99,12 +99,17 @@ func TestURLStandsAlone(t *testing.T) {
 	}
 }
 
-// Every option has a description for the operator.
+// Every option has a description for the operator, and does not go with url.
 func TestSchemaDescribesEveryOption(t *testing.T) {
 	var doc struct {
 		Properties map[string]struct {
 			Description string `json:"description"`
 		} `json:"properties"`
+		Dependent struct {
+			URL struct {
+				Properties map[string]bool `json:"properties"`
+			} `json:"url"`
+		} `json:"dependentSchemas"`
 	}
 	if err := json.Unmarshal([]byte(adapter.Plugin("1.0.0").ConfigSchema), &doc); err != nil {
 		t.Fatal(err)
@@ -115,6 +120,9 @@ func TestSchemaDescribesEveryOption(t *testing.T) {
 	for name, p := range doc.Properties {
 		if p.Description == "" {
 			t.Errorf("%s has no description", name)
+		}
+		if allowed, listed := doc.Dependent.URL.Properties[name]; name != "url" && (allowed || !listed) {
+			t.Errorf("%s is allowed beside url", name)
 		}
 	}
 }

@@ -358,7 +358,7 @@ type startInput struct {
 	Target
 	Body struct {
 		ID             string        `json:"id" minLength:"1" maxLength:"128" doc:"Made by the page; at most 128 bytes. The same id, the same answer."`
-		ConnectMessage object        `json:"connect_message,omitempty" doc:"The message by which the assistant asked for an agent, as it came."`
+		ConnectMessage object        `json:"connect_message,omitzero" doc:"The message by which the assistant asked for an agent, as it came."`
 		Text           string        `json:"text,omitempty" doc:"What the agent should read first."`
 		History        []historyItem `json:"history,omitempty" nullable:"false" maxItems:"1000" doc:"The conversation so far, oldest first."`
 		SignInToken    string        `json:"sign_in_token,omitempty" maxLength:"8192" doc:"The desk's own; it is not kept."`
@@ -414,7 +414,7 @@ type sendInput struct {
 	Body struct {
 		ID   string `json:"id" minLength:"1" maxLength:"128" doc:"Made by the page, unique in the chat; at most 128 bytes. The same id, the same answer."`
 		Text string `json:"text" doc:"Not empty."`
-		Data object `json:"data,omitempty" doc:"Anything for pages and desks that know each other."`
+		Data object `json:"data,omitzero" doc:"Anything for pages and desks that know each other."`
 	} `nameHint:"SendMessage"`
 }
 

@@ -17,8 +17,6 @@ import (
 	"github.com/deskhost/deskhost/host/internal/session"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // Every call answers what the served description says, and hands to the session
 // service what was sent.
 func TestCallsKeepTheirDescription(t *testing.T) {
@@ -64,17 +62,17 @@ func TestCallsKeepTheirDescription(t *testing.T) {
 		},
 		{
 			method: "PATCH", path: own, status: 204, body: `{"locale":"de","user":{"name":"V"}}`,
-			call: session.Update{User: &session.User{Name: "V"}, Locale: ptr("de")},
+			call: session.Update{User: &session.User{Name: "V"}, Locale: new("de")},
 		},
 		{
 			method: "PATCH", path: own, status: 204, body: `{"assistant_session_id":"","locale":null}`,
-			call: session.Update{AssistantSessionID: ptr("")},
+			call: session.Update{AssistantSessionID: new("")},
 		},
 		{method: "GET", path: own + "/availability", status: 200, answer: `{"online":null}`},
 		{
 			method: "GET", path: own + "/availability", status: 200,
 			prepare: func() {
-				f.online = session.Availability{Online: ptr(true), WaitMinutes: ptr(uint32(3)), Position: ptr(uint32(0)), Message: "soon"}
+				f.online = session.Availability{Online: new(true), WaitMinutes: new(uint32(3)), Position: new(uint32(0)), Message: "soon"}
 			},
 			answer: `{"online":true,"wait_minutes":3,"position":0,"message":"soon"}`,
 		},

@@ -76,23 +76,23 @@ func newsTable(s string) []struct {
 				&recordv1.Part{},
 			)),
 			Event{
-				Type: "message", From: "agent", ID: "1", Text: ptr("a" + s + "\n\nb" + s + "\n\nc" + s),
+				Type: "message", From: "agent", ID: "1", Text: new("a" + s + "\n\nb" + s + "\n\nc" + s),
 				Parts: &[]part{
-					{Type: "text", Text: ptr("a" + s)}, {Type: "text", Text: ptr("")},
+					{Type: "text", Text: new("a" + s)}, {Type: "text", Text: new("")},
 					{Type: "image", URL: "https://a.test", Title: s, AltText: s},
 					{Type: "video", URL: "https://a.test"},
 					{Type: "link", URL: "https://a.test", Label: s},
-					{Type: "inline_error", Text: ptr("b" + s)},
+					{Type: "inline_error", Text: new("b" + s)},
 					{Type: "file", URL: "https://a.test", Name: s, MediaType: "text/plain", Size: 7},
-					{Type: "quick_replies", Text: ptr("c" + s), Replies: &[]reply{{Label: s, Value: "v"}, {Label: "l", Value: "l"}}},
+					{Type: "quick_replies", Text: new("c" + s), Replies: &[]reply{{Label: s, Value: "v"}, {Label: "l", Value: "l"}}},
 					{Type: "user_defined", Data: json.RawMessage(`{"x":[]}`)},
-					{Type: "text", Text: ptr("")},
+					{Type: "text", Text: new("")},
 				},
 			},
 		},
 		{
 			"agent's picture alone", entry(7, agentMessage("1", "", &recordv1.Part{Kind: &recordv1.Part_Image{Image: &recordv1.Media{Url: "https://a.test"}}})),
-			Event{Type: "message", From: "agent", ID: "1", Text: ptr(""), Parts: &[]part{{Type: "image", URL: "https://a.test"}}},
+			Event{Type: "message", From: "agent", ID: "1", Text: new(""), Parts: &[]part{{Type: "image", URL: "https://a.test"}}},
 		},
 		{
 			"message status", entry(8, &recordv1.Entry{Body: &recordv1.Entry_MessageStatus{MessageStatus: &recordv1.MessageStatus{Id: "1", State: recordv1.OutState_OUT_STATE_FAILED, Reason: "refused"}}}),
@@ -117,15 +117,15 @@ func newsTable(s string) []struct {
 		},
 		{
 			"error: disconnected", entry(13, &recordv1.Entry{Body: &recordv1.Entry_Trouble{Trouble: &recordv1.Trouble{Kind: recordv1.TroubleKind_TROUBLE_KIND_DISCONNECTED}}}),
-			Event{Type: "error", Kind: "disconnected", Disconnected: ptr(false)},
+			Event{Type: "error", Kind: "disconnected", Disconnected: new(false)},
 		},
 		{
 			"capabilities", entry(14, &recordv1.Entry{Body: &recordv1.Entry_Capabilities{Capabilities: &recordv1.Capabilities{FileUploads: true, FileUploadTypes: []string{"image/*", s}}}}),
-			Event{Type: "capabilities", FileUploads: ptr(true), MultipleFileUploads: ptr(false), FileUploadTypes: &[]string{"image/*", s}},
+			Event{Type: "capabilities", FileUploads: new(true), MultipleFileUploads: new(false), FileUploadTypes: &[]string{"image/*", s}},
 		},
 		{
 			"no capabilities", entry(14, &recordv1.Entry{Body: &recordv1.Entry_Capabilities{}}),
-			Event{Type: "capabilities", FileUploads: ptr(false), MultipleFileUploads: ptr(false), FileUploadTypes: &[]string{}},
+			Event{Type: "capabilities", FileUploads: new(false), MultipleFileUploads: new(false), FileUploadTypes: &[]string{}},
 		},
 		{"state updated", entry(15, &recordv1.Entry{Body: &recordv1.Entry_StateUpdated{}}), Event{Type: "state_updated"}},
 		{"desk away", entry(16, &recordv1.Entry{Body: &recordv1.Entry_DeskAway{}}), Event{Type: "desk_away"}},
@@ -137,11 +137,11 @@ func newsTable(s string) []struct {
 		{"of a newer host", entry(19, &recordv1.Entry{}), Event{Type: "gap"}},
 		{
 			"agent typing", session.News{ChatID: testChat, Time: testTime, Typing: &session.Typing{Typing: true, AgentID: "ada"}},
-			Event{Type: "agent_typing", Typing: ptr(true), AgentID: "ada"},
+			Event{Type: "agent_typing", Typing: new(true), AgentID: "ada"},
 		},
 		{
-			"availability", session.News{ChatID: testChat, Time: testTime, Availability: &session.Availability{WaitMinutes: ptr(uint32(3)), Position: ptr(uint32(0)), Message: s}},
-			Event{Type: "availability", WaitMinutes: ptr(uint32(3)), Position: ptr(uint32(0)), Message: s},
+			"availability", session.News{ChatID: testChat, Time: testTime, Availability: &session.Availability{WaitMinutes: new(uint32(3)), Position: new(uint32(0)), Message: s}},
+			Event{Type: "availability", WaitMinutes: new(uint32(3)), Position: new(uint32(0)), Message: s},
 		},
 		{"gap", session.News{GapTo: 41, Time: testTime}, Event{Type: "gap", Seq: 41}},
 	}

@@ -22,7 +22,7 @@ const (
 	codeIdentityInvalid      = "identity_invalid"
 	codeIdentityRequired     = "identity_required"
 	codeInternal             = "internal"
-	codeInvalid              = "invalid"
+	codeInvalid              = string(session.CodeInvalid)
 	codeMethodNotAllowed     = "method_not_allowed"
 	codeNotAcceptable        = "not_acceptable"
 	codeNotFound             = "not_found"
@@ -45,6 +45,7 @@ var statuses = map[session.Code]int{
 	session.CodeChatOpen:        http.StatusConflict,
 	session.CodeNoChat:          http.StatusConflict,
 	session.CodeIDReused:        http.StatusConflict,
+	session.CodeInvalid:         http.StatusUnprocessableEntity,
 	session.CodeDeskUnknown:     http.StatusUnprocessableEntity,
 	session.CodeTextTooLong:     http.StatusUnprocessableEntity,
 	session.CodeTooManyMessages: http.StatusTooManyRequests,
@@ -58,12 +59,10 @@ var statuses = map[session.Code]int{
 // problemOf turns any error of a call into a problem. What is no refusal is
 // logged, and told to nobody else.
 func (a *API) problemOf(err error) *problem.Problem {
-	var p *problem.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*problem.Problem](err); ok {
 		return p
 	}
-	var refusal *session.Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*session.Error](err); ok {
 		if status, ok := statuses[refusal.Code]; ok {
 			p := problem.New(status, string(refusal.Code), refusal.Detail)
 			p.ChatID = refusal.ChatID

@@ -81,7 +81,7 @@ func newFile(name string, content []byte) file {
 // ServeHTTP answers with the file, or 304 if the client has it.
 func (f file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", f.mediaType)
-	w.Header().Set("Etag", f.tag)
+	w.Header().Set("ETag", f.tag)
 	w.Header().Set("Cache-Control", "no-cache")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.content))
 }

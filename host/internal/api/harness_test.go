@@ -506,3 +506,5 @@ func send(t testing.TB, method, url, body string, headers ...string) gotAnswer {
 	}
 	return gotAnswer{resp, b}
 }
+
+var _ Sessions = (*session.Service)(nil)

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"container/list"
 	"net"
 	"net/http"
 	"net/netip"
@@ -54,26 +53,22 @@ func DefaultLimits() Limits {
 	}
 }
 
-// maxRates bounds how many clients are remembered. Who has been quiet for
-// longest is forgotten first, and has most likely got its allowance back.
+// maxRates bounds how many clients a generation of rates remembers.
 const maxRates = 16384
 
 // rates holds a rate for each of the latest clients, by address or session.
+// There are two generations of them: when the recent one is full it becomes the
+// older one, and who has been quiet since before that one began is forgotten.
+// By then, most likely, they have got their allowance back.
 type rates[K comparable] struct {
 	perMinute int
 
-	mu     sync.Mutex
-	byKey  map[K]*list.Element
-	recent *list.List // of *client[K], latest first
-}
-
-type client[K comparable] struct {
-	key     K
-	limiter *rate.Limiter
+	mu            sync.Mutex
+	recent, older map[K]*rate.Limiter
 }
 
 func newRates[K comparable](perMinute int) *rates[K] {
-	return &rates[K]{perMinute: perMinute, byKey: map[K]*list.Element{}, recent: list.New()}
+	return &rates[K]{perMinute: perMinute, recent: map[K]*rate.Limiter{}}
 }
 
 // take counts one request of a client. It returns 0, or how long the client has
@@ -93,18 +88,18 @@ func (r *rates[K]) take(key K) time.Duration {
 func (r *rates[K]) limiter(key K) *rate.Limiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e, ok := r.byKey[key]; ok {
-		r.recent.MoveToFront(e)
-		return e.Value.(*client[K]).limiter
+	l, ok := r.recent[key]
+	if ok {
+		return l
 	}
-	if r.recent.Len() >= maxRates {
-		oldest := r.recent.Back()
-		delete(r.byKey, oldest.Value.(*client[K]).key)
-		r.recent.Remove(oldest)
+	if l, ok = r.older[key]; !ok {
+		l = rate.NewLimiter(rate.Limit(r.perMinute)/60, r.perMinute)
 	}
-	c := &client[K]{key, rate.NewLimiter(rate.Limit(r.perMinute)/60, r.perMinute)}
-	r.byKey[key] = r.recent.PushFront(c)
-	return c.limiter
+	if len(r.recent) >= maxRates {
+		r.older, r.recent = r.recent, map[K]*rate.Limiter{}
+	}
+	r.recent[key] = l
+	return l
 }
 
 // address returns whom a request is counted for: an IPv4 address or an IPv6

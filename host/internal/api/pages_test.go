@@ -102,7 +102,7 @@ func TestFiles(t *testing.T) {
 		if got.Header.Get("Access-Control-Allow-Origin") == "" || got.Header.Get("Cache-Control") != "no-cache" || got.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: got %v", tt.path, got.Header)
 		}
-		tag := got.Header.Get("Etag")
+		tag := got.Header.Get("ETag")
 		if again := send(t, "GET", server.URL+tt.path, "", "If-None-Match", tag); again.StatusCode != http.StatusNotModified || len(again.body) > 0 {
 			t.Errorf("%s with its tag %s: got %d", tt.path, tag, again.StatusCode)
 		}

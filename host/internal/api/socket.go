@@ -169,7 +169,7 @@ func (s *socket) do(due uint8) error {
 	if len(news) == 0 {
 		return nil
 	}
-	buf := buffers.Get().(*[]byte)
+	buf, _ := buffers.Get().(*[]byte) // It holds nothing else.
 	defer buffers.Put(buf)
 	for i := range news {
 		*buf = appendNews((*buf)[:0], &news[i])

@@ -7,6 +7,7 @@ package problem
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -73,9 +74,7 @@ func (p *Problem) GetHeaders() http.Header {
 
 // Write answers a request with the problem.
 func (p *Problem) Write(w http.ResponseWriter) {
-	for name, values := range p.GetHeaders() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.GetHeaders())
 	w.Header().Set("Content-Type", ContentType)
 	w.WriteHeader(p.Status)
 	// The client may be gone already; there is nobody else to tell.

@@ -67,7 +67,7 @@ func (a *acme) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // A plugin with a configuration, which the host checks against the schema, and
 // a webhook whose deliveries Acme repeats after a 5xx.
-func ExampleServe() { //nolint:testableexamples // it does not return
+func ExampleServe() {
 	sdk.Serve(sdk.Plugin{
 		Name:    "acme",
 		Version: "1.0.0",

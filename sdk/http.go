@@ -84,8 +84,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 
 func (r *recorder) answer() *deskv1.HandleHTTPResponse {
 	r.WriteHeader(http.StatusOK)
-	resp := &deskv1.HandleHTTPResponse{Body: r.body.Bytes()}
-	resp.Status = uint32(r.status) //nolint:gosec // any other than 200 to 599 is a fault
+	resp := &deskv1.HandleHTTPResponse{Status: uint32(r.status), Body: r.body.Bytes()}
 	size := 0
 	for name, values := range r.sent {
 		for _, v := range values {

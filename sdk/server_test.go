@@ -187,7 +187,7 @@ func TestADeskOfThreeMethods(t *testing.T) {
 
 	for config, want := range map[string]deskv1.FailureKind{
 		"":         deskv1.FailureKind_FAILURE_KIND_UNSPECIFIED,
-		"\n{}":    deskv1.FailureKind_FAILURE_KIND_UNSPECIFIED,
+		"\n{}":     deskv1.FailureKind_FAILURE_KIND_UNSPECIFIED,
 		`{"k":1}`:  deskv1.FailureKind_FAILURE_KIND_INVALID,
 		`[]`:       deskv1.FailureKind_FAILURE_KIND_INVALID,
 		`{"k":1`:   deskv1.FailureKind_FAILURE_KIND_INVALID,

@@ -199,7 +199,7 @@ func toDescribe(p *Plugin, d Desk) *deskv1.DescribeResponse {
 		Title:        p.Title,
 		ConfigSchema: p.ConfigSchema,
 		StateFormats: p.StateFormats,
-		MaxTextBytes: uint32(p.MaxTextBytes), //nolint:gosec // check has seen to its range
+		MaxTextBytes: uint32(p.MaxTextBytes),
 		Capabilities: capabilities(d),
 	}
 	if p.ConfigSchema == "" {

@@ -177,8 +177,7 @@ func CheckPin(p Plugin, pin string) error {
 
 // reason is an error without the path, which the caller names already.
 func reason(err error) string {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err.Error()
 	}
 	return err.Error()

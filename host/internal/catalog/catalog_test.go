@@ -85,13 +85,13 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		{"nothing", func(*testing.T, string) {}, "there is no such file; put the plugin there, executable and named deskhost-plugin-x"},
-		{"folder", func(t *testing.T, dir string) { os.Mkdir(filepath.Join(dir, "deskhost-plugin-x"), 0o755) }, "not a regular file"},
+		{"folder", func(_ *testing.T, dir string) { os.Mkdir(filepath.Join(dir, "deskhost-plugin-x"), 0o755) }, "not a regular file"},
 		{"not executable", func(t *testing.T, dir string) { drop(t, dir, "x", script, 0o644) }, "not executable (mode 0644)"},
 		{"writable by all", func(t *testing.T, dir string) { drop(t, dir, "x", script, 0o777) }, "chmod o-w"},
 		{"link out", func(t *testing.T, dir string) {
 			os.Symlink(drop(t, outside, "y", script, 0o755), filepath.Join(dir, "deskhost-plugin-x"))
 		}, "link out of the plugin folder"},
-		{"link to nothing", func(t *testing.T, dir string) { os.Symlink("nowhere", filepath.Join(dir, "deskhost-plugin-x")) }, "cannot be read"},
+		{"link to nothing", func(_ *testing.T, dir string) { os.Symlink("nowhere", filepath.Join(dir, "deskhost-plugin-x")) }, "cannot be read"},
 		{"empty", func(t *testing.T, dir string) { drop(t, dir, "x", "", 0o755) }, "too short"},
 		{"text", func(t *testing.T, dir string) { drop(t, dir, "x", "hello world", 0o755) }, "not a program that linux can run"},
 		{"no interpreter", func(t *testing.T, dir string) { drop(t, dir, "x", "#!/usr/bin/no-such-node\n", 0o755) }, "asks for /usr/bin/no-such-node"},

@@ -31,7 +31,7 @@ type pending struct {
 	refusal *Refusal
 }
 
-func newAcks(window, chatWindow int) *acks {
+func newAcks(window, chatWindow uint32) *acks {
 	return &acks{
 		window: uint64(window), chatWindow: uint64(chatWindow),
 		due:     make(chan struct{}, 1),

@@ -19,7 +19,7 @@ func TestAcksAreCumulativeAndKeepTheWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		window := rapid.IntRange(1, 12).Draw(t, "window")
 		chatWindow := rapid.IntRange(1, window).Draw(t, "chat window")
-		a := newAcks(window, chatWindow)
+		a := newAcks(uint32(window), uint32(chatWindow))
 
 		type event struct {
 			chat             string

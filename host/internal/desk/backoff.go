@@ -24,5 +24,6 @@ func (b *backoff) next(ready time.Duration) time.Duration {
 		wait *= 2
 	}
 	b.failures++
-	return min(b.max, wait+time.Duration(rand.Float64()*float64(wait)/4))
+	jitter := rand.Float64()
+	return min(b.max, wait+time.Duration(jitter*float64(wait)/4))
 }

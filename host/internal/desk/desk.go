@@ -60,7 +60,7 @@ type Limits struct {
 	CallsInFlight int
 	// Window is how many events may wait for their acknowledgement, a quarter of
 	// them of one chat.
-	Window int
+	Window uint32
 	// A process is asked for its health at each HealthInterval, has
 	// HealthTimeout to answer, and is ended after HealthMisses in a row.
 	HealthInterval, HealthTimeout time.Duration
@@ -91,6 +91,9 @@ func DefaultLimits() Limits {
 		BackoffReset:     10 * time.Minute,
 	}
 }
+
+// chatWindow is how many events of one chat may wait.
+func (l Limits) chatWindow() uint32 { return max(1, l.Window/4) }
 
 // Desk is one desk. One goroutine, that of Run, owns its state; all else reads
 // what that goroutine publishes.
@@ -177,7 +180,7 @@ func (d *Desk) serve(ctx context.Context, g *running) error {
 		d.current.Store(nil)
 	case <-ctx.Done():
 		d.draining()
-		g.drain()
+		g.drain() //nolint:contextcheck // ctx has ended; drain has deadlines of its own
 		drained = true
 	}
 	cause := g.finish(drained)

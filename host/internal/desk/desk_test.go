@@ -1,3 +1,5 @@
+//go:build unix
+
 package desk
 
 import (
@@ -155,7 +157,7 @@ func (f *fixture) run(t testing.TB) {
 func ours() int {
 	buf := make([]byte, 1<<20)
 	n := 0
-	for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 		for _, of := range []string{"internal/desk.(*", "internal/process.", "google.golang.org/grpc", "hashicorp/go-plugin"} {
 			if strings.Contains(stack, of) {
 				n++

@@ -1,3 +1,5 @@
+//go:build unix
+
 package desk
 
 import (
@@ -109,6 +111,7 @@ func runFakePlugin(name string) {
 
 type fakePlugin struct {
 	goplugin.NetRPCUnsupportedPlugin
+
 	name string
 }
 
@@ -118,11 +121,12 @@ func (p *fakePlugin) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
 }
 
 func (p *fakePlugin) GRPCClient(context.Context, *goplugin.GRPCBroker, *grpc.ClientConn) (any, error) {
-	return nil, nil
+	return struct{}{}, nil
 }
 
 type fakeDesk struct {
 	deskv1.UnimplementedDeskServiceServer
+
 	name  string
 	fault string
 
@@ -151,7 +155,9 @@ func (d *fakeDesk) Describe(context.Context, *deskv1.DescribeRequest) (*deskv1.D
 }
 
 func (d *fakeDesk) Configure(_ context.Context, req *deskv1.ConfigureRequest) (*deskv1.ConfigureResponse, error) {
-	var config struct{ Fault string }
+	var config struct {
+		Fault string `json:"fault"`
+	}
 	if err := json.Unmarshal(req.GetConfigJson(), &config); err != nil {
 		return nil, err
 	}
@@ -221,6 +227,17 @@ func (d *fakeDesk) awaitAck(seq uint64) {
 	}
 }
 
+// refused lists the refusals so far.
+func (d *fakeDesk) refused() string {
+	d.acked.L.Lock()
+	defer d.acked.L.Unlock()
+	var told []string
+	for _, r := range d.refusals {
+		told = append(told, fmt.Sprint(r.GetSeq(), " ", r.GetCode()))
+	}
+	return strings.Join(told, ", ")
+}
+
 // StartChat does what its text says.
 func (d *fakeDesk) StartChat(ctx context.Context, req *deskv1.StartChatRequest) (*deskv1.StartChatResponse, error) {
 	verb, arg, _ := strings.Cut(req.GetText(), " ")
@@ -256,13 +273,7 @@ func (d *fakeDesk) StartChat(ctx context.Context, req *deskv1.StartChatRequest) 
 		script := message(chat, "")
 		script.GetMessageToUser().Parts = []*deskv1.MessagePart{{Kind: &deskv1.MessagePart_Link{Link: &deskv1.LinkPart{Url: "javascript:alert(1)"}}}}
 		d.awaitAck(d.send(large, script, &deskv1.Event{ChatId: chat}, good))
-		d.acked.L.Lock()
-		defer d.acked.L.Unlock()
-		var told []string
-		for _, r := range d.refusals {
-			told = append(told, fmt.Sprint(r.GetSeq(), " ", r.GetCode()))
-		}
-		return answer(strings.Join(told, ", "))
+		return answer(d.refused())
 	case "backwards":
 		d.send(message(chat, "one"))
 		d.sending.Lock()
@@ -318,10 +329,4 @@ func failure(f *deskv1.Failure) error {
 		return err
 	}
 	return st.Err()
-}
-
-func message(chat, text string) *deskv1.Event {
-	return &deskv1.Event{ChatId: chat, Payload: &deskv1.Event_MessageToUser{MessageToUser: &deskv1.MessageToUser{
-		Parts: []*deskv1.MessagePart{{Kind: &deskv1.MessagePart_Text{Text: &deskv1.TextPart{Text: text}}}},
-	}}}
 }

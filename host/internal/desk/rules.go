@@ -24,11 +24,11 @@ func checkEvent(e *deskv1.Event) *Refusal {
 	if r := checkID("event_id", e.GetEventId()); r != nil {
 		return r
 	}
-	if e.State != nil {
-		if size := len(e.State.GetData()); size > deskv1.MaxStateBytes {
+	if state := e.GetState(); state != nil {
+		if size := len(state.GetData()); size > deskv1.MaxStateBytes {
 			return tooLarge("the resume state has %d bytes, at most %d are allowed", size, deskv1.MaxStateBytes)
 		}
-		if e.State.GetFormat() == 0 {
+		if state.GetFormat() == 0 {
 			return invalid("the resume state has format 0; formats begin at 1")
 		}
 	}
@@ -56,7 +56,7 @@ func checkPayload(e *deskv1.Event) *Refusal {
 		}
 		return checkID("message_id", p.ErrorStatus.GetMessageId())
 	case *deskv1.Event_StateSaved:
-		if e.State == nil {
+		if e.GetState() == nil {
 			return invalid("state_saved carries no state")
 		}
 	case *deskv1.Event_AgentEndedChat, *deskv1.Event_AgentReadMessages,

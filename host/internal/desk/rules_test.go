@@ -33,7 +33,7 @@ func TestEventRules(t *testing.T) {
 		{"state", saved(&deskv1.ResumeState{Data: make([]byte, deskv1.MaxStateBytes), Format: 1}), 0, ""},
 		{"no chat", message("", "hi"), deskv1.RefusalCode_REFUSAL_CODE_INVALID, "names no chat"},
 		{"long chat id", message(long, "hi"), deskv1.RefusalCode_REFUSAL_CODE_TOO_LARGE, "chat_id has 129 bytes"},
-		{"long event id", &deskv1.Event{ChatId: "c", EventId: long, Payload: message("", "").Payload}, deskv1.RefusalCode_REFUSAL_CODE_TOO_LARGE, "event_id"},
+		{"long event id", &deskv1.Event{ChatId: "c", EventId: long, Payload: message("", "").GetPayload()}, deskv1.RefusalCode_REFUSAL_CODE_TOO_LARGE, "event_id"},
 		{"long agent id", joined(&deskv1.Agent{Id: long}), deskv1.RefusalCode_REFUSAL_CODE_TOO_LARGE, "agent id"},
 		{"no agent", joined(nil), deskv1.RefusalCode_REFUSAL_CODE_INVALID, "names no agent"},
 		{"script avatar", joined(&deskv1.Agent{Id: "a", AvatarUrl: "javascript:x"}), deskv1.RefusalCode_REFUSAL_CODE_INVALID, "avatar_url"},
@@ -60,4 +60,10 @@ func TestEventRules(t *testing.T) {
 			}
 		})
 	}
+}
+
+func message(chat, text string) *deskv1.Event {
+	return &deskv1.Event{ChatId: chat, Payload: &deskv1.Event_MessageToUser{MessageToUser: &deskv1.MessageToUser{
+		Parts: []*deskv1.MessagePart{{Kind: &deskv1.MessagePart_Text{Text: &deskv1.TextPart{Text: text}}}},
+	}}}
 }

@@ -34,7 +34,7 @@ type running struct {
 	// refused keeps a plugin that breaks rules from filling the log.
 	refused rate.Sometimes
 
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // it is the generation's life
 	end  context.CancelCauseFunc
 	work sync.WaitGroup
 }
@@ -46,7 +46,7 @@ func newRunning(opts Options, number uint64, plugin catalog.Plugin, proc *proces
 		desk: opts.Name, number: number, plugin: plugin, describe: describe,
 		limits: opts.Limits, log: log, proc: proc,
 		client:  deskv1.NewDeskServiceClient(proc.Conn()),
-		acks:    newAcks(opts.Limits.Window, max(1, opts.Limits.Window/4)),
+		acks:    newAcks(opts.Limits.Window, opts.Limits.chatWindow()),
 		slots:   make(chan struct{}, opts.Limits.CallsInFlight),
 		refused: rate.Sometimes{First: 10, Interval: time.Second},
 	}
@@ -176,6 +176,7 @@ func (g *running) drain() {
 	if _, err := g.client.Drain(ctx, &deskv1.DrainRequest{}); err != nil {
 		g.log.Warn("plugin not drained", "error", err)
 	}
+	// Not g.ctx, which ends with the stream, and thus before the process has.
 	ctx, cancel = context.WithTimeout(context.Background(), g.limits.StopTimeout)
 	defer cancel()
 	// finish makes sure of the end, and reports one that fails.
@@ -199,7 +200,7 @@ func (g *running) finish(drained bool) error {
 		cause = named(g.plugin, g.describe.GetVersion(), cause)
 	}
 	g.end(cause)
-	if stop := g.proc.Stop(ended); stop != nil {
+	if stop := g.proc.Kill(); stop != nil {
 		cause = notEnded(cause, stop)
 	}
 	g.work.Wait()

@@ -33,7 +33,7 @@ func Inspect(ctx context.Context, src Source, limits Limits, log hclog.Logger) (
 		return plugin, nil, err
 	}
 	// It was not configured, so there is nothing to drain.
-	return plugin, describe, proc.Stop(ended)
+	return plugin, describe, proc.Kill()
 }
 
 // start takes a new process to ready.
@@ -82,7 +82,7 @@ func launch(ctx context.Context, src Source, limits Limits, log hclog.Logger) (c
 		if exit := endedBy(proc, err); exit != nil {
 			err = exit
 		}
-		if stop := proc.Stop(ended); stop != nil {
+		if stop := proc.Kill(); stop != nil {
 			log.Error("the plugin's process cannot be ended", "error", stop)
 		}
 		return plugin, nil, nil, named(plugin, "", err)
@@ -152,8 +152,8 @@ func (g *running) open() error {
 		return lost(fmt.Errorf("opening the event stream: %w", err))
 	}
 	err = stream.Send(&deskv1.EventsRequest{Kind: &deskv1.EventsRequest_Open{Open: &deskv1.EventsOpen{
-		Window:         uint32(g.acks.window),
-		ChatWindow:     uint32(g.acks.chatWindow),
+		Window:         g.limits.Window,
+		ChatWindow:     g.limits.chatWindow(),
 		MaxBatchEvents: deskv1.MaxBatchEvents,
 		MaxBatchBytes:  deskv1.MaxBatchBytes,
 		MaxEventBytes:  deskv1.MaxEventBytes,
@@ -175,7 +175,7 @@ func (g *running) abandon(err error) error {
 		err = exit
 	}
 	g.end(err)
-	if stop := g.proc.Stop(ended); stop != nil {
+	if stop := g.proc.Kill(); stop != nil {
 		return notEnded(err, stop)
 	}
 	return named(g.plugin, g.describe.GetVersion(), err)
@@ -228,10 +228,3 @@ var errNotEnded = errors.New("the process cannot be ended")
 func notEnded(cause, stop error) error {
 	return fmt.Errorf("%w: %w (after: %w)", errNotEnded, stop, cause)
 }
-
-// ended makes a stop kill at once.
-var ended = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()

@@ -3,6 +3,7 @@ package process
 import (
 	"os"
 	"runtime"
+	"slices"
 )
 
 // passedOn are the variables of the host that a process gets: where programs
@@ -23,7 +24,7 @@ var passedOnWindows = []string{"SystemRoot", "SystemDrive", "USERPROFILE", "APPD
 func environ(dir string) []string {
 	names := passedOn
 	if runtime.GOOS == "windows" {
-		names = append(passedOnWindows, passedOn...)
+		names = slices.Concat(passedOn, passedOnWindows)
 	}
 	env := []string{"TMPDIR=" + dir, "TEMP=" + dir, "TMP=" + dir}
 	for _, name := range names {

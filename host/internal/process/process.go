@@ -9,7 +9,7 @@
 // and the certificates. The process itself is ours, because that client waits
 // without limit for a stopped process, for a grandchild that holds a pipe and
 // for a line without an end; so is the connection, because its own cannot be
-// closed while a start fails.
+// closed when a start fails.
 //
 // A plugin does not outlive its host: the host holds the only write end of the
 // plugin's standard input, which ends when the host does, however it ends.
@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -52,7 +53,7 @@ type Config struct {
 const killWait = 5 * time.Second
 
 // Process is a plugin process that has completed the handshake. It is safe for
-// concurrent use. Whoever started it must call Stop.
+// concurrent use. Whoever started it must call Stop or Kill.
 type Process struct {
 	run   *program
 	conn  *grpc.ClientConn
@@ -91,16 +92,14 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 		if run == nil {
 			return nil, fmt.Errorf("preparing to run %s: %w", cfg.Name, err)
 		}
-		run.stop(canceled)
-		return nil, run.startError(err)
+		return nil, run.abandon(err)
 	}
 	conn, err := dial(addr, clientCfg)
 	if err != nil {
-		run.stop(canceled)
-		return nil, run.startError(err)
+		return nil, run.abandon(err)
 	}
 	p := &Process{run: run, conn: conn, stdio: make(chan struct{})}
-	go func() {
+	go func() { //nolint:contextcheck // ctx bounds the start, and Stop and Kill end this
 		defer close(p.stdio)
 		copyStdio(conn, run.out)
 	}()
@@ -140,13 +139,17 @@ func (p *Process) Exited() <-chan struct{} { return p.run.exited }
 // Exit says how the process ended. It may be called after Exited was closed.
 func (p *Process) Exit() *ExitError { return p.run.exit }
 
-// Stop ends the process and everything in its process group: it asks for the
-// end, waits for as long as ctx allows, and then kills. With a ctx that has
-// ended already it kills at once. It returns when nothing is left, or with an
-// error if the kernel does not let the process go. A second call waits too.
-func (p *Process) Stop(ctx context.Context) error {
-	err := p.run.stop(ctx)
-	p.conn.Close()
+// Stop asks the process and everything in its process group to end, waits for as
+// long as ctx allows, and then kills. It returns when nothing is left, or with an
+// error if the kernel does not let the process go.
+func (p *Process) Stop(ctx context.Context) error { return p.release(p.run.stop(ctx)) }
+
+// Kill is Stop without the asking and the waiting. It may follow Stop.
+func (p *Process) Kill() error { return p.release(p.run.kill()) }
+
+// release lets go of the connection to a process that has been ended.
+func (p *Process) release(err error) error {
+	_ = p.conn.Close() // fails only if it is closed already
 	<-p.stdio
 	return err
 }
@@ -171,18 +174,7 @@ func quote(lines []string) string {
 	if len(lines) == 0 {
 		return "; it wrote nothing on standard error"
 	}
-	s := "; its last lines on standard error:"
-	for _, line := range lines {
-		s += "\n  | " + line
-	}
-	return s
+	return "; its last lines on standard error:\n  | " + strings.Join(lines, "\n  | ")
 }
-
-// canceled makes stop kill at once.
-var canceled = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
 
 var errUnkillable = errors.New("did not end within " + killWait.String() + " of SIGKILL; it hangs in the kernel")

@@ -40,7 +40,7 @@ type noPlugin struct {
 func (noPlugin) GRPCServer(*goplugin.GRPCBroker, *grpc.Server) error { return nil }
 
 func (noPlugin) GRPCClient(context.Context, *goplugin.GRPCBroker, *grpc.ClientConn) (any, error) {
-	return nil, nil
+	return struct{}{}, nil
 }
 
 func serve(mode string) {
@@ -106,7 +106,7 @@ func start(t *testing.T, mode string) *Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := p.Stop(canceled); err != nil {
+		if err := p.Kill(); err != nil {
 			t.Error(err)
 		}
 	})

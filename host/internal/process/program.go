@@ -27,7 +27,7 @@ const (
 // program is the runner that go-plugin's client asks for a process. It starts
 // it, finds the handshake among its output, and ends it, each within a limit.
 type program struct {
-	ctx context.Context // bounds the start
+	ctx context.Context //nolint:containedctx // bounds the start; go-plugin passes none of ours to Start
 	cfg Config
 	env []string // go-plugin's variables
 	dir string   // its own folder, removed at the end
@@ -40,10 +40,9 @@ type program struct {
 
 	// group guards against signalling a process group that is gone and whose
 	// number may be another's.
-	group struct {
-		sync.Mutex
-		gone bool
-	}
+	group     sync.Mutex
+	groupGone bool
+
 	exited chan struct{}
 	exit   *ExitError // set before exited is closed
 }
@@ -61,7 +60,7 @@ func newProgram(ctx context.Context, cfg Config, env []string, dir string) *prog
 func (p *program) Start(context.Context) error {
 	stdout, stderr, err := p.launch()
 	if err != nil {
-		os.RemoveAll(p.dir)
+		p.removeDir()
 		close(p.exited)
 		return err
 	}
@@ -164,7 +163,7 @@ func (p *program) wait(readers *sync.WaitGroup, stdout, stderr *os.File) {
 		// The process has ended, and its status tells all that Wait could.
 		_ = p.cmd.Wait()
 	}
-	p.group.gone = true
+	p.groupGone = true
 	p.group.Unlock()
 
 	read := make(chan struct{})
@@ -179,7 +178,7 @@ func (p *program) wait(readers *sync.WaitGroup, stdout, stderr *os.File) {
 	// Closing ends the readers, if they have not come to an end.
 	closeAll([]*os.File{stdout, stderr, p.lifeline})
 	<-read
-	os.RemoveAll(p.dir)
+	p.removeDir()
 	p.out.flush()
 	p.exit = &ExitError{
 		Name: p.cfg.Name, Pid: p.pid(),
@@ -189,16 +188,26 @@ func (p *program) wait(readers *sync.WaitGroup, stdout, stderr *os.File) {
 	close(p.exited)
 }
 
+// removeDir removes what the process may have left.
+func (p *program) removeDir() {
+	if err := os.RemoveAll(p.dir); err != nil {
+		p.cfg.Log.Warn("folder of an ended process not removed", "error", err)
+	}
+}
+
 // stop asks for the end, and forces it when ctx ends.
 func (p *program) stop(ctx context.Context) error {
-	if ctx.Err() == nil {
-		p.signal(askToEnd)
-		select {
-		case <-p.exited:
-			return nil
-		case <-ctx.Done():
-		}
+	p.signal(askToEnd)
+	select {
+	case <-p.exited:
+		return nil
+	case <-ctx.Done():
+		return p.kill()
 	}
+}
+
+// kill forces the end.
+func (p *program) kill() error {
 	p.signal(killGroup)
 	select {
 	case <-p.exited:
@@ -212,13 +221,16 @@ func (p *program) stop(ctx context.Context) error {
 func (p *program) signal(do func(*os.Process)) {
 	p.group.Lock()
 	defer p.group.Unlock()
-	if p.cmd != nil && p.cmd.Process != nil && !p.group.gone {
+	if p.cmd != nil && p.cmd.Process != nil && !p.groupGone {
 		do(p.cmd.Process)
 	}
 }
 
-// startError words a failed start. The process has been stopped.
-func (p *program) startError(err error) error {
+// abandon ends a process whose start failed, and words the error.
+func (p *program) abandon(err error) error {
+	if kill := p.kill(); kill != nil {
+		return fmt.Errorf("%w; and then %w", err, kill)
+	}
 	if errors.Is(err, errEndedEarly) {
 		return fmt.Errorf("%w %w", err, p.exit)
 	}
@@ -250,7 +262,7 @@ func (p *program) Wait(context.Context) error {
 }
 
 // Kill kills at once. The client calls it when the handshake did not please it.
-func (p *program) Kill(context.Context) error { return p.stop(canceled) }
+func (p *program) Kill(context.Context) error { return p.kill() }
 
 // Name is for the client's errors.
 func (p *program) Name() string { return p.cfg.Name }
@@ -258,7 +270,7 @@ func (p *program) Name() string { return p.cfg.Name }
 // ID is the process id.
 func (p *program) ID() string { return strconv.Itoa(p.pid()) }
 
-// Diagnose has nothing to add: startError tells what is known.
+// Diagnose has nothing to add: abandon tells what is known.
 func (p *program) Diagnose(context.Context) string { return "" }
 
 // PluginToHost and HostToPlugin change nothing: both live on one system.
@@ -274,7 +286,7 @@ func (p *program) HostToPlugin(network, address string) (string, string, error) 
 func closeAll(files []*os.File) {
 	for _, f := range files {
 		if f != nil {
-			f.Close()
+			_ = f.Close() // a pipe's end holds nothing that could be lost
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestRunDirIsPrivateAndSwept(t *testing.T) {
-	data, err := os.MkdirTemp("", "d") // short enough for a socket
+	data, err := os.MkdirTemp("", "d") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,8 @@ const location = "plugin-schema:config"
 func Validate(schema string, config []byte) ([]Problem, error) {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(config))
 	if err != nil {
-		return []Problem{{Message: "the configuration is not valid JSON"}}, nil
+		// The error would quote the configuration.
+		return []Problem{{Message: "the configuration is not valid JSON"}}, nil //nolint:nilerr // a problem, not an unusable schema
 	}
 	if _, ok := value.(map[string]any); !ok {
 		return []Problem{{Message: "the configuration has to be an object"}}, nil

@@ -5,6 +5,10 @@
 // host is its only client. handshake.go beside this file holds what the two
 // agree on before the first call, and every limit.
 //
+// The host holds the other end of the plugin's standard input and never writes
+// to it. A plugin ends when its standard input does: it must not outlive its
+// host. SIGTERM asks it to drain and end; SIGINT is the host's business.
+//
 // Compatibility: messages only grow. Fields are never renumbered, renamed,
 // retyped or reused; a reader ignores what it does not know.
 

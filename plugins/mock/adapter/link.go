@@ -81,7 +81,7 @@ func (d *Desk) lost(err error) {
 			return
 		}
 		d.link.told = true
-		d.log.Warn("no link to the desk; trying on", "for", linkGrace, "error", d.link.err)
+		d.log.Warn("no link to the desk; trying on", "for", linkGrace.String(), "error", d.link.err)
 		for _, c := range d.chats {
 			if !c.starting && !c.resuming && !c.quiesced && !c.away {
 				d.tellLink(c, deskapi.LinkLost)
@@ -95,7 +95,7 @@ func (d *Desk) back() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.link.told {
-		d.log.Info("the link to the desk is back", "after", time.Since(d.link.lostAt).Round(time.Millisecond))
+		d.log.Info("the link to the desk is back", "after", time.Since(d.link.lostAt).Round(time.Millisecond).String())
 	}
 	d.link = link{}
 	for _, c := range d.chats {

@@ -27,7 +27,7 @@ const Product = "deskhost mock desk"
 
 // FeedSilence is how long a feed stays silent at most: with nothing to tell it
 // sends an empty line. A feed that is silent for much longer is dead.
-const FeedSilence = 3 * time.Second
+const FeedSilence = 2 * time.Second
 
 // Info tells who answers.
 type Info struct {

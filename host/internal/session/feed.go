@@ -2,6 +2,7 @@ package session
 
 import (
 	"sync"
+	"time"
 
 	"github.com/deskhost/deskhost/host/internal/journal"
 	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
@@ -119,7 +120,7 @@ func (f *feed) read(limit int) ([]News, error) {
 		f.behind = false
 	} else if len(news) == 0 {
 		// All that lay between has been removed from the journal.
-		news = append(news, News{GapTo: f.head})
+		news = append(news, News{GapTo: f.head, Time: time.Now()})
 		f.cursor, f.behind = f.head, false
 	}
 	f.mu.Unlock()

@@ -109,7 +109,7 @@ func TestSchemaDescribesEveryOption(t *testing.T) {
 			URL struct {
 				Properties map[string]bool `json:"properties"`
 			} `json:"url"`
-		} `json:"dependentSchemas"`
+		} `json:"dependentSchemas"` //nolint:tagliatelle // JSON Schema names it
 	}
 	if err := json.Unmarshal([]byte(adapter.Plugin("1.0.0").ConfigSchema), &doc); err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ func Check(ctx context.Context, c *config.Config, log hclog.Logger) error {
 			return err
 		}
 		if problems := slices.Concat(byDesk...); len(problems) > 0 {
-			return config.Problems(problems)
+			return problems
 		}
 		return nil
 	})
@@ -53,7 +53,7 @@ func inScratch(fn func(desk.Source) error) (err error) {
 
 // checkDesks returns the problems of each desk. Each plugin is started once,
 // however many desks use it.
-func checkDesks(ctx context.Context, c *config.Config, at desk.Source, log hclog.Logger) ([][]config.Problem, error) {
+func checkDesks(ctx context.Context, c *config.Config, at desk.Source, log hclog.Logger) ([]config.Problems, error) {
 	type answer struct {
 		plugin   catalog.Plugin
 		describe *deskv1.DescribeResponse
@@ -78,26 +78,27 @@ func checkDesks(ctx context.Context, c *config.Config, at desk.Source, log hclog
 	if err := all.Wait(); err != nil {
 		return nil, err
 	}
-	problems := make([][]config.Problem, len(c.Desks))
+	problems := make([]config.Problems, len(c.Desks))
 	for i, d := range c.Desks {
 		a := answers[d.Plugin]
 		if a.err != nil {
-			problems[i] = []config.Problem{{At: d.PluginAt, Key: d.Key + ".plugin", Text: a.err.Error()}}
+			problems[i] = config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin", Text: a.err.Error()}}
 			continue
 		}
 		if err := catalog.CheckPin(a.plugin, d.SHA256); err != nil {
-			problems[i] = []config.Problem{{At: d.PinAt, Key: d.Key + ".sha256", Text: err.Error()}}
+			problems[i] = config.Problems{{At: d.PinAt, Key: d.Key + ".sha256", Text: err.Error()}}
 			continue
 		}
 		unfit, err := schema.Validate(a.describe.GetConfigSchema(), d.Config)
 		if err != nil {
-			problems[i] = []config.Problem{{At: d.PluginAt, Key: d.Key + ".plugin",
+			problems[i] = config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin",
 				Text: fmt.Sprintf("plugin %q %s has a configuration schema that cannot be used; ask its vendor: %v", d.Plugin, a.describe.GetVersion(), err)}}
 			continue
 		}
 		for _, u := range unfit {
 			problems[i] = append(problems[i], config.Problem{At: d.Position(u.Pointer), Key: d.KeyOf(u.Pointer), Text: u.Message})
 		}
+		problems[i].Sort()
 	}
 	return problems, nil
 }

@@ -136,8 +136,8 @@ func (h *Host) checkDesks(ctx context.Context, source desk.Source) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(byDesk, func(p []config.Problem) bool { return len(p) == 0 }) {
-		return config.Problems(slices.Concat(byDesk...))
+	if !slices.ContainsFunc(byDesk, func(p config.Problems) bool { return len(p) == 0 }) {
+		return slices.Concat(byDesk...)
 	}
 	for i, problems := range byDesk {
 		for _, p := range problems {

@@ -162,6 +162,13 @@ func (p Problem) String() string {
 // Problems are all faults of a file, in the order of its lines.
 type Problems []Problem
 
+// Sort puts the problems in the order of the file's lines.
+func (p Problems) Sort() {
+	slices.SortStableFunc(p, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.At.Line, b.At.Line), cmp.Compare(a.At.Column, b.At.Column))
+	})
+}
+
 // Error returns one line a problem.
 func (p Problems) Error() string {
 	lines := make([]string, len(p))
@@ -192,9 +199,7 @@ func Load(file string) (*Config, error) {
 	}
 	c := r.config(root)
 	if len(r.problems) > 0 {
-		slices.SortStableFunc(r.problems, func(a, b Problem) int {
-			return cmp.Or(cmp.Compare(a.At.Line, b.At.Line), cmp.Compare(a.At.Column, b.At.Column))
-		})
+		r.problems.Sort()
 		return nil, r.problems
 	}
 	return c, nil

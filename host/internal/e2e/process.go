@@ -20,6 +20,7 @@ type Process struct {
 	name   string
 	cmd    *exec.Cmd
 	lines  chan string // of standard output; closed at its end
+	stdout *output
 	stderr *output
 	exited chan struct{}
 }
@@ -49,6 +50,7 @@ func Start(t testing.TB, program string, args ...string) *Process {
 		t: t, name: program,
 		cmd:    exec.Command(program, args...),
 		lines:  make(chan string, 64),
+		stdout: new(output),
 		stderr: new(output),
 		exited: make(chan struct{}),
 	}
@@ -81,7 +83,7 @@ func Start(t testing.TB, program string, args ...string) *Process {
 func (p *Process) read(from io.ReadCloser) {
 	defer close(p.lines)
 	defer from.Close()
-	for scanner := bufio.NewScanner(from); scanner.Scan(); {
+	for scanner := bufio.NewScanner(io.TeeReader(from, p.stdout)); scanner.Scan(); {
 		select {
 		case p.lines <- scanner.Text():
 		default:
@@ -107,6 +109,18 @@ func (p *Process) Line(text string) string {
 			p.t.Fatalf("%s did not say %q:\n%s", p.name, text, tail(p.Stderr(), 4<<10))
 		}
 	}
+}
+
+// PID is the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Stdout is what the process wrote to standard output. It waits until the
+// process has closed that.
+func (p *Process) Stdout() string {
+	for range p.lines {
+		// Line's, if it still wanted any.
+	}
+	return p.stdout.String()
 }
 
 // Stderr is what the process has written to standard error so far.

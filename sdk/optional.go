@@ -137,8 +137,10 @@ type HTTPHandler interface {
 }
 
 // HealthChecker says whether the plugin can serve; the error tells the operator
-// why not. It must answer at once, without asking the vendor. A desk without it
-// is healthy while it answers at all.
+// why not. It must answer at once, without asking the vendor. After three
+// failures in a row the host starts the process anew, so it reports what a new
+// start may mend, and not an outage of the vendor. A desk without it is healthy
+// while it answers at all.
 type HealthChecker interface {
 	Health(ctx context.Context) error
 }

@@ -67,8 +67,7 @@ func (d *dataDir) close() error { return d.lock.Close() }
 
 // cause is the error without the path, which our text names already.
 func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}
 	return err

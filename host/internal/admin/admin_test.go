@@ -68,7 +68,7 @@ func compact(t *testing.T, body string) string {
 	if err := json.Unmarshal([]byte(body), &v); err != nil {
 		t.Fatalf("%v in %s", err, body)
 	}
-	for _, line := range strings.Split(body, "\n") {
+	for line := range strings.SplitSeq(body, "\n") {
 		out.WriteString(strings.Replace(strings.TrimSpace(line), `": `, `":`, 1))
 	}
 	return out.String()

@@ -183,15 +183,15 @@ func Load(file string) (*Config, error) {
 	r := &reader{file: file}
 	dir, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
-		return nil, r.fail(Position{File: file}, "", "%v", err)
+		return nil, r.failf(Position{File: file}, "", "%v", err)
 	}
 	r.dir = dir
 	source, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, r.fail(Position{File: file}, "", "there is no such file; name one with --config FILE")
+		return nil, r.failf(Position{File: file}, "", "there is no such file; name one with --config FILE")
 	case err != nil:
-		return nil, r.fail(Position{File: file}, "", "cannot be read: %v", errors.Unwrap(err))
+		return nil, r.failf(Position{File: file}, "", "cannot be read: %v", errors.Unwrap(err))
 	}
 	root := r.parse(source)
 	if root == nil {

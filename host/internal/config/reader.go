@@ -78,7 +78,7 @@ func (r *reader) config(root *value) *Config {
 			r.list(key, v, func(key string, v *value) { r.desk(key, v, c) })
 			desksFit = len(r.problems) == before
 			if len(v.items) == 0 && v.kind == kindList {
-				r.problem(v.at, key, "the list is empty; a host needs at least one desk")
+				r.problemf(v.at, key, "the list is empty; a host needs at least one desk")
 			}
 		}),
 		"default_desk": placed(r.text(&c.DefaultDesk, nil)),
@@ -86,24 +86,24 @@ func (r *reader) config(root *value) *Config {
 	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
 
 	if _, ok := places["desks"]; !ok {
-		r.problem(root.at, "desks", "missing; a host needs at least one desk: {name: …, plugin: …, config: {…}}")
+		r.problemf(root.at, "desks", "missing; a host needs at least one desk: {name: …, plugin: …, config: {…}}")
 	}
 	if at, ok := places["default_desk"]; !ok && len(c.Desks) == 1 {
 		c.DefaultDesk = c.Desks[0].Name
 	} else if ok && c.DefaultDesk != "" && desksFit && !slices.Contains(c.deskNames(), c.DefaultDesk) {
-		r.problem(at, "default_desk", "there is no desk of this name%s", suggest(c.DefaultDesk, c.deskNames(), "the desks are"))
+		r.problemf(at, "default_desk", "there is no desk of this name%s", suggest(c.DefaultDesk, c.deskNames(), "the desks are"))
 	}
 	if c.Demo && !loopback(c.Listen) {
-		r.problem(places["demo"], "demo", "the demo pages are served on a loopback address only; set listen to 127.0.0.1:8080 or demo to false")
+		r.problemf(places["demo"], "demo", "the demo pages are served on a loopback address only; set listen to 127.0.0.1:8080 or demo to false")
 	}
 	if c.Admin.Token == "" && !loopback(c.Admin.Listen) {
-		r.problem(places["admin.listen"], "admin.listen", "not a loopback address, which needs admin.token; set one, such as ${env:DESKHOST_ADMIN_TOKEN}")
+		r.problemf(places["admin.listen"], "admin.listen", "not a loopback address, which needs admin.token; set one, such as ${env:DESKHOST_ADMIN_TOKEN}")
 	}
 	if c.Identity.Required && c.Identity.JWKSFile == "" {
-		r.problem(places["identity.required"], "identity.required", "tokens cannot be required without keys to check them; set identity.jwks_file")
+		r.problemf(places["identity.required"], "identity.required", "tokens cannot be required without keys to check them; set identity.jwks_file")
 	}
 	if c.Limits.TextBytes > c.Limits.BodyBytes {
-		r.problem(places["limits"], "limits.text_bytes", "larger than limits.body_bytes (%s), so that no such text can arrive; raise that too", formatSize(c.Limits.BodyBytes))
+		r.problemf(places["limits"], "limits.text_bytes", "larger than limits.body_bytes (%s), so that no such text can arrive; raise that too", formatSize(c.Limits.BodyBytes))
 	}
 	return c
 }
@@ -177,7 +177,7 @@ func (r *reader) desk(key string, v *value, c *Config) {
 			r.text(&d.SHA256, checkSHA256)(key, v)
 		},
 		"user": func(key string, v *value) {
-			r.problem(v.at, key, "running a plugin as another user is not supported by this version; remove the key")
+			r.problemf(v.at, key, "running a plugin as another user is not supported by this version; remove the key")
 		},
 		"config": func(key string, v *value) {
 			if v.kind == kindNull {
@@ -189,7 +189,7 @@ func (r *reader) desk(key string, v *value, c *Config) {
 			}
 			encoded, err := json.Marshal(plain("", v.at, v, d.positions))
 			if err != nil {
-				r.problem(v.at, key, "cannot be written as JSON: %v", err)
+				r.problemf(v.at, key, "cannot be written as JSON: %v", err)
 				return
 			}
 			d.Config = encoded
@@ -201,7 +201,7 @@ func (r *reader) desk(key string, v *value, c *Config) {
 	d.SHA256 = strings.ToLower(d.SHA256)
 	for i, other := range c.Desks {
 		if other.Name == d.Name {
-			r.problem(v.at, key+".name", "desk %q is named twice, first as desks[%d]; names must differ", d.Name, i)
+			r.problemf(v.at, key+".name", "desk %q is named twice, first as desks[%d]; names must differ", d.Name, i)
 			return
 		}
 	}
@@ -248,7 +248,7 @@ func (r *reader) mapping(key string, v *value, known map[string]read, required .
 		given[f.name] = true
 		next, ok := known[f.name]
 		if !ok {
-			r.problem(f.at, path, "there is no such key%s", suggest(f.name, slices.Sorted(maps.Keys(known)), "the keys here are"))
+			r.problemf(f.at, path, "there is no such key%s", suggest(f.name, slices.Sorted(maps.Keys(known)), "the keys here are"))
 			continue
 		}
 		if f.value.kind != kindInvalid {
@@ -258,7 +258,7 @@ func (r *reader) mapping(key string, v *value, known map[string]read, required .
 	complete := true
 	for _, name := range required {
 		if !given[name] {
-			r.problem(v.at, join(key, name), "missing")
+			r.problemf(v.at, join(key, name), "missing")
 			complete = false
 		}
 	}
@@ -341,7 +341,7 @@ func (r *reader) wrongKind(key string, v *value, wants string) {
 			wants = "a text; put it in quotes"
 		}
 	}
-	r.problem(v.at, key, "found %s, expected %s", found, wants)
+	r.problemf(v.at, key, "found %s, expected %s", found, wants)
 }
 
 // unfit reports a scalar that is not what is wanted, and repeats it unless it
@@ -351,7 +351,7 @@ func (r *reader) unfit(key string, v *value, wants string) {
 	if v.secret {
 		found = "something else (not shown, it is a secret)"
 	}
-	r.problem(v.at, key, "found %s, expected %s", found, wants)
+	r.problemf(v.at, key, "found %s, expected %s", found, wants)
 }
 
 func checkName(text string) string {

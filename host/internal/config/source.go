@@ -50,13 +50,13 @@ type reader struct {
 	problems Problems
 }
 
-func (r *reader) problem(at Position, key, format string, args ...any) {
+func (r *reader) problemf(at Position, key, format string, args ...any) {
 	r.problems = append(r.problems, Problem{at, key, fmt.Sprintf(format, args...)})
 }
 
-// fail is problem for a fault that leaves nothing else to look for.
-func (r *reader) fail(at Position, key, format string, args ...any) error {
-	r.problem(at, key, format, args...)
+// failf is problemf for a fault that leaves nothing else to look for.
+func (r *reader) failf(at Position, key, format string, args ...any) error {
+	r.problemf(at, key, format, args...)
 	return r.problems
 }
 
@@ -73,11 +73,10 @@ func (r *reader) parse(source []byte) *value {
 	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		at, text := Position{File: r.file}, err.Error()
-		var where yaml.Error
-		if errors.As(err, &where) {
+		if where, ok := errors.AsType[yaml.Error](err); ok {
 			at, text = r.position(where.GetToken()), where.GetMessage()
 		}
-		r.problem(at, "", "not valid YAML: %s", text)
+		r.problemf(at, "", "not valid YAML: %s", text)
 		return nil
 	}
 	var root *value
@@ -87,7 +86,7 @@ func (r *reader) parse(source []byte) *value {
 		}
 		v := r.convert("", document.Body)
 		if root != nil {
-			r.problem(v.at, "", "a second document begins here; the file must hold one")
+			r.problemf(v.at, "", "a second document begins here; the file must hold one")
 			return nil
 		}
 		root = v
@@ -96,7 +95,7 @@ func (r *reader) parse(source []byte) *value {
 		root = &value{at: Position{File: r.file}, kind: kindMap}
 	}
 	if root.kind != kindMap {
-		r.problem(root.at, "", "found %s where the keys of the configuration belong, such as `desks:`", root.kind)
+		r.problemf(root.at, "", "found %s where the keys of the configuration belong, such as `desks:`", root.kind)
 		return nil
 	}
 	return root
@@ -141,13 +140,13 @@ func (r *reader) convert(key string, node ast.Node) *value {
 			v.items = append(v.items, r.convert(fmt.Sprintf("%s[%d]", key, i), item))
 		}
 	case *ast.AnchorNode, *ast.AliasNode:
-		r.problem(v.at, key, "anchors and aliases (& and *) are not supported; write the value out, in quotes if it is a text")
+		r.problemf(v.at, key, "anchors and aliases (& and *) are not supported; write the value out, in quotes if it is a text")
 		v.kind = kindInvalid
 	case *ast.TagNode:
-		r.problem(v.at, key, "tags (!) are not supported; write the value without, in quotes if it is a text")
+		r.problemf(v.at, key, "tags (!) are not supported; write the value without, in quotes if it is a text")
 		v.kind = kindInvalid
 	default:
-		r.problem(v.at, key, "found %s, which cannot be used here", strings.ToLower(node.Type().String()))
+		r.problemf(v.at, key, "found %s, which cannot be used here", strings.ToLower(node.Type().String()))
 		v.kind = kindInvalid
 	}
 	return v
@@ -160,14 +159,14 @@ func (r *reader) addField(v *value, key string, entry *ast.MappingValueNode) {
 	at := r.position(entry.Key.GetToken())
 	scalar, ok := entry.Key.(ast.ScalarNode)
 	if !ok || entry.Key.Type() == ast.MergeKeyType {
-		r.problem(at, key, "merge keys and keys that are not plain words are not supported; write the keys out")
+		r.problemf(at, key, "merge keys and keys that are not plain words are not supported; write the keys out")
 		return
 	}
 	name := fmt.Sprint(scalar.GetValue())
 	path := join(key, name)
 	for _, f := range v.fields {
 		if f.name == name {
-			r.problem(at, path, "given twice, the first time on line %d; remove one", f.at.Line)
+			r.problemf(at, path, "given twice, the first time on line %d; remove one", f.at.Line)
 			return
 		}
 	}
@@ -199,13 +198,13 @@ func (r *reader) setText(v *value, key, text string) {
 		out.WriteString(before)
 		reference, after, closed := strings.Cut(rest, "}")
 		if !closed {
-			r.problem(v.at, key, "a reference that begins with ${ has no }; write $${ where the text itself is meant")
+			r.problemf(v.at, key, "a reference that begins with ${ has no }; write $${ where the text itself is meant")
 			v.kind = kindInvalid
 			return
 		}
 		secret, fault := r.resolve(reference)
 		if fault != "" {
-			r.problem(v.at, key, "%s", fault)
+			r.problemf(v.at, key, "%s", fault)
 			v.kind = kindInvalid
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -40,9 +41,7 @@ func NewHost(t testing.TB, settings map[string]any) *Host {
 		"plugin_dir": PluginDir(),
 		"limits":     Unlimited(nil),
 	}
-	for key, value := range settings {
-		all[key] = value
-	}
+	maps.Copy(all, settings)
 	// JSON is YAML.
 	text, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
@@ -65,9 +64,7 @@ func Unlimited(changes map[string]any) map[string]any {
 		"messages_per_minute": 1_000_000,
 		"sockets_per_address": 100_000,
 	}
-	for key, value := range changes {
-		limits[key] = value
-	}
+	maps.Copy(limits, changes)
 	return limits
 }
 

@@ -72,6 +72,9 @@ func Start(t testing.TB, program string, args ...string) *Process {
 	}()
 	t.Cleanup(func() {
 		p.Kill()
+		if strings.Contains(p.Stderr(), "WARNING: DATA RACE") {
+			t.Errorf("%s has a data race", p.name)
+		}
 		if t.Failed() {
 			t.Logf("standard error of %s (process %d):\n%s", p.name, p.cmd.Process.Pid, tail(p.Stderr(), 16<<10))
 		}

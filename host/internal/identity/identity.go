@@ -48,8 +48,7 @@ type Verifier struct{ keys jose.JSONWebKeySet }
 func Load(file string) (*Verifier, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		var path *fs.PathError
-		if errors.As(err, &path) {
+		if path, ok := errors.AsType[*fs.PathError](err); ok {
 			err = path.Err
 		}
 		return nil, fmt.Errorf("JWKS file %s cannot be read: %w", file, err)
@@ -77,8 +76,7 @@ func Load(file string) (*Verifier, error) {
 // in words for a developer.
 func (v *Verifier) Verify(token string, now time.Time) (User, error) {
 	parsed, err := jwt.ParseSigned(token, algorithms)
-	var algorithm *jose.ErrUnexpectedSignatureAlgorithm
-	if errors.As(err, &algorithm) {
+	if _, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); ok {
 		return User{}, errors.New("the identity token is signed by an algorithm other than RS256, RS384, RS512, ES256, ES384, ES512 or EdDSA")
 	}
 	if err != nil {

@@ -100,33 +100,37 @@ func (f *feed) Pull(limit int) ([]News, error) {
 	return news, nil
 }
 
-// read takes a page from the journal, and leaves the journal once it has seen
-// the newest entry.
+// read takes a page from the journal, and leaves the journal once it has read
+// the newest entry. It reads no further than its shard has told: a store may
+// show what is not durable yet.
 func (f *feed) read(limit int) ([]News, error) {
+	f.mu.Lock()
+	head := f.head
+	f.mu.Unlock()
 	var news []News
+	next := f.cursor
 	err := f.journal.Entries(f.sessionID, f.cursor, func(e *recordv1.Entry) bool {
-		if len(news) == 0 && e.GetSeq() > f.cursor+1 {
+		if e.GetSeq() > head {
+			return false
+		}
+		if e.GetSeq() > next+1 {
 			news = append(news, News{GapTo: e.GetSeq() - 1, Time: e.GetTime().AsTime()})
 		}
 		news = append(news, News{Entry: e})
-		f.cursor = e.GetSeq()
+		next = e.GetSeq()
 		return len(news) < limit
 	})
 	if err != nil {
 		return nil, err
 	}
+	if len(news) == 0 && next < head { // all of it is no longer kept
+		news = append(news, News{GapTo: head, Time: time.Now()})
+		next = head
+	}
+	f.cursor = next
 	f.mu.Lock()
-	if f.cursor >= f.head {
-		f.behind = false
-	} else if len(news) == 0 {
-		// All that lay between has been removed from the journal.
-		news = append(news, News{GapTo: f.head, Time: time.Now()})
-		f.cursor, f.behind = f.head, false
-	}
+	f.behind = next < f.head
 	f.mu.Unlock()
-	if len(news) == 0 {
-		return f.Pull(limit)
-	}
 	return news, nil
 }
 

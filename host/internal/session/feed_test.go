@@ -5,9 +5,10 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/deskhost/deskhost/host/internal/journal/memory"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/deskhost/deskhost/host/internal/journal"
+	"github.com/deskhost/deskhost/host/internal/journal/memory"
 	"github.com/deskhost/deskhost/host/internal/session"
 )
 
@@ -123,6 +124,64 @@ func TestFeedTellsWhatIsNoLongerKept(t *testing.T) {
 		if err != nil || len(news) != 3 || news[0].GapTo != 5 || news[1].Entry.GetSeq() != 6 {
 			t.Fatalf("got %+v, %v", news, err)
 		}
+	})
+}
+
+// lazyStore shows a commit before it is durable, as a store on disk may.
+type lazyStore struct {
+	*memory.Store
+	synced chan struct{}
+}
+
+func (s *lazyStore) Commit(ops []journal.Op) error {
+	err := s.Store.Commit(ops)
+	<-s.synced
+	return err
+}
+
+func TestFeedDoesNotReadAheadOfTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &lazyStore{new(memory.Store), make(chan struct{})}
+		b := &bench{t: t, limits: session.DefaultLimits(), store: store.Store}
+		svc, err := session.New(session.Options{
+			Journal: journal.New(store), Desks: []string{deskName}, DefaultDesk: deskName, Limits: b.limits, Log: hclog.NewNullLogger(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.svc = svc
+		sync := func() { store.synced <- struct{}{} }
+		go sync()
+		made, err := svc.Create(t.Context(), session.CreateRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.ref = session.Ref{ID: made.ID, Token: made.Token}
+		go sync() // the first state_updated
+		name := "en"
+		if err := svc.Update(t.Context(), b.ref, session.Update{Locale: &name}); err != nil {
+			t.Fatal(err)
+		}
+		f := b.attend() // behind: it begins in the journal
+		updated := make(chan error)
+		go func() { updated <- svc.Update(t.Context(), b.ref, session.Update{Locale: &name}) }()
+		if n := len(b.log()); n != 2 {
+			t.Fatalf("the store shows %d entries, want 2 of which one is not durable", n)
+		}
+		var last uint64
+		if drain(t, f, &last); last != 1 {
+			t.Fatalf("the feed went to entry %d while only 1 was durable", last)
+		}
+		sync()
+		if err := <-updated; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if drain(t, f, &last); last != 2 {
+			t.Fatalf("the feed is at %d, want 2", last)
+		}
+		f.Close()
+		svc.Close()
 	})
 }
 

@@ -539,10 +539,17 @@ func (s *Service) Subscribe(ctx context.Context, ref Ref, after uint64, wake fun
 // Transcript calls fn with what both sides said and did, in order, until fn
 // returns false.
 func (s *Service) Transcript(ctx context.Context, ref Ref, fn func(*recordv1.Entry) bool) error {
-	if err := s.do(ctx, ref, func(*shard, *session) error { return nil }); err != nil {
+	var head uint64
+	if err := s.do(ctx, ref, func(_ *shard, ses *session) error {
+		head = ses.head.GetLastSeq()
+		return nil
+	}); err != nil {
 		return err
 	}
 	return s.opts.Journal.Entries(ref.ID, 0, func(e *recordv1.Entry) bool {
+		if e.GetSeq() > head { // perhaps not durable yet
+			return false
+		}
 		switch e.GetBody().(type) {
 		case *recordv1.Entry_ChatRequested, *recordv1.Entry_ChatEnded, *recordv1.Entry_AgentJoined,
 			*recordv1.Entry_AgentLeft, *recordv1.Entry_UserMessage, *recordv1.Entry_AgentMessage,

@@ -23,7 +23,7 @@ var rooms = []struct {
 	may    []string
 }{
 	{"host/cmd", []string{
-		"host", "host/internal/config", "host/internal/desk", "host/internal/catalog", "host/internal/process",
+		"host", "host/internal/client", "host/internal/config", "host/internal/desk", "host/internal/catalog", "host/internal/process",
 		// For plugin verify.
 		"sdk",
 	}},
@@ -43,6 +43,7 @@ var rooms = []struct {
 	{"host/internal/journal/record", nil},
 	{"host/internal/catalog", []string{"proto"}},
 	{"host/internal/process", []string{"proto"}},
+	{"host/internal/client", nil},
 	{"host/internal/config", nil},
 	{"host/internal/identity", nil},
 	{"host/internal/problem", nil},

@@ -46,7 +46,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			understood = true
 		},
 	}
-	root.AddCommand(runCommand(), configCommand(), pluginCommand(), versionCommand())
+	root.AddCommand(runCommand(), chatCommand(), configCommand(), pluginCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

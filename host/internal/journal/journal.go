@@ -336,19 +336,21 @@ func (j *Journal) State(chatID string) (*recordv1.ResumeState, error) {
 	return get[recordv1.ResumeState](j, chatKey(chatID, kindState, ""))
 }
 
-// Seen tells whether a chat has had the event.
-func (j *Journal) Seen(chatID, eventID string) (bool, error) {
+// SeenEvents calls fn with the id of each event that a chat has had, in no
+// particular order.
+func (j *Journal) SeenEvents(chatID string, fn func(eventID string)) error {
 	if _, ok := SessionOf(chatID); !ok {
-		return false, nil
+		return nil
 	}
-	_, err := j.store.Get(chatKey(chatID, kindSeen, eventID))
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
+	prefix := chatKey(chatID, kindSeen, "")
+	err := j.store.Scan(prefix, upperBound(prefix), func(k, _ []byte) (bool, error) {
+		fn(string(k[len(prefix):]))
+		return true, nil
+	})
 	if err != nil {
-		return false, fmt.Errorf("journal: read: %w", err)
+		return fmt.Errorf("journal: scan: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
 // Out returns the fate of a user's message, or ErrNotFound.

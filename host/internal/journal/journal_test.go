@@ -180,8 +180,8 @@ func TestStoreErrors(t *testing.T) {
 			t.Errorf("%s: %v", call, err)
 		}
 	}
-	if _, err := j.Seen(sessionID+"-1", "e"); !errors.Is(err, errDisk) {
-		t.Errorf("Seen: %v", err)
+	if err := j.SeenEvents(sessionID+"-1", func(string) {}); !errors.Is(err, errDisk) {
+		t.Errorf("SeenEvents: %v", err)
 	}
 	if err := j.OpenChats(func(string) bool { return true }); !errors.Is(err, errDisk) {
 		t.Errorf("OpenChats: %v", err)
@@ -243,8 +243,8 @@ func TestMalformedIDs(t *testing.T) {
 				t.Errorf("%s of %q: %v, expected %v", call, id, err, want)
 			}
 		}
-		if seen, err := j.Seen(id, "e"); seen || err != nil {
-			t.Errorf("Seen of %q: %t, %v", id, seen, err)
+		if err := j.SeenEvents(id, func(event string) { t.Errorf("%q has had event %q", id, event) }); err != nil {
+			t.Errorf("SeenEvents of %q: %v", id, err)
 		}
 	}
 }

@@ -55,6 +55,9 @@ type chat struct {
 	sending bool // SendMessageToAgent for outs[0]
 	closing bool // EndChat
 
+	// seen holds the events that the chat has had; nil: not loaded.
+	seen seenSet
+
 	// outs are the user's messages that have no outcome yet, oldest first.
 	outs []*out
 
@@ -172,6 +175,7 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 			RequestedAt: timestamppb.New(sh.now),
 			Start:       recordStart(req),
 		},
+		seen:        make(seenSet),
 		since:       sh.now,
 		awaySince:   sh.now,
 		signInToken: req.SignInToken,

@@ -101,29 +101,35 @@ func (sh *shard) applyEvent(g desk.Generation, ev *deskv1.Event) (*desk.Refusal,
 	case c.gen != nil && c.gen != g, c.gen == nil && sh.desks[g.Desk()].gen != g:
 		return refuseMoved, nil
 	}
-	if ev.GetEventId() != "" {
-		key := c.id() + "\x00" + ev.GetEventId()
-		if _, ok := sh.seen[key]; ok {
-			return nil, nil
-		}
-		switch seen, err := sh.svc.opts.Journal.Seen(c.id(), ev.GetEventId()); {
-		case err != nil:
+	id := ev.GetEventId()
+	if id != "" {
+		if err := sh.loadSeen(c); err != nil {
 			return nil, err
-		case seen:
+		}
+		if c.seen.has(id) {
 			return nil, nil
 		}
-		if refusal := sh.applyPayload(c, ev); refusal != nil {
-			return refusal, nil
-		}
-		sh.seen[key] = struct{}{}
-		sh.batch.MarkSeen(c.id(), ev.GetEventId())
-	} else if refusal := sh.applyPayload(c, ev); refusal != nil {
+	}
+	if refusal := sh.applyPayload(c, ev); refusal != nil {
 		return refusal, nil
+	}
+	if id != "" {
+		c.seen.add(id)
+		sh.batch.MarkSeen(c.id(), id)
 	}
 	if ev.GetState() != nil && c.open() {
 		sh.putState(c, ev.GetState())
 	}
 	return nil, nil
+}
+
+// loadSeen sees to it that the chat knows which events it has had.
+func (sh *shard) loadSeen(c *chat) error {
+	if c.seen != nil {
+		return nil
+	}
+	c.seen = make(seenSet)
+	return sh.svc.opts.Journal.SeenEvents(c.id(), c.seen.add)
 }
 
 func (sh *shard) putState(c *chat, s *deskv1.ResumeState) {

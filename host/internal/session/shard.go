@@ -38,7 +38,6 @@ type shard struct {
 	now        time.Time
 	batch      journal.Batch
 	touched    []*session          // have fresh news or a changed head
-	seen       map[string]struct{} // dedupe keys that are in the batch
 	settled    []settlement
 	effects    []func()
 	forgetting []*session // deleted, and nothing is owed
@@ -67,7 +66,6 @@ func newShard(s *Service) *shard {
 		sessions: make(map[string]*session),
 		chats:    make(map[string]*chat),
 		desks:    make(map[string]*shardDesk),
-		seen:     make(map[string]struct{}),
 		now:      time.Now(),
 	}
 	for name := range s.desks {
@@ -163,7 +161,6 @@ func (sh *shard) turn(task func()) {
 	sh.touched = reset(sh.touched)
 	sh.settled = reset(sh.settled)
 	sh.effects = reset(sh.effects)
-	clear(sh.seen)
 	sh.forget()
 }
 

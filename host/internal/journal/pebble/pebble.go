@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 
@@ -56,6 +57,9 @@ func Open(dir string, o Options) (*Store, error) {
 	s := &Store{lock: lock, failed: make(chan struct{})}
 	err = s.write(func() (err error) {
 		s.db, err = pebble.Open(dir, &pebble.Options{
+			// Most look-ups are for keys that are not there: is this id new? The
+			// levels below take over what the first has.
+			Levels: [7]pebble.LevelOptions{{FilterPolicy: bloom.FilterPolicy(10)}},
 			FS:                 logFS{o.FS, s.stop},
 			Lock:               lock,
 			FormatMajorVersion: formatMajorVersion,

@@ -49,8 +49,14 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
-run: build ## Run the demo: the mock desk as a process of its own, and the host, at http://127.0.0.1:8080
+run: ## Run the demo: the mock desk as a process of its own, and the host, at http://127.0.0.1:8080
+	@if command -v npm >/dev/null; then $(MAKE) carbon || echo "/carbon/ is left out: npm could not build it."; \
+	else echo "/carbon/ is left out: it needs npm, which is not here."; fi
+	@$(MAKE) build
 	@exec examples/demo/run
+
+.PHONY: carbon
+carbon: host/web/carbon/dist/root/carbon/index.html ## Build the demo's page with IBM's widget, /carbon/, for the next make build; needs npm
 
 .PHONY: build
 build: ## Build bin/deskhost and bin/plugins.d/deskhost-plugin-*
@@ -63,7 +69,7 @@ fmt: ## Format the Go files
 
 .PHONY: clean
 clean: ## Remove what was built; the tools and the demo's data stay
-	rm -rf bin host/web/node_modules
+	rm -rf bin host/web/node_modules host/web/carbon/node_modules host/web/carbon/dist/root
 
 ##@ Before a change goes in
 
@@ -76,7 +82,8 @@ test-go: ## Run the Go tests only
 	go test -race -timeout 15m ./...
 
 .PHONY: test-web
-test-web: build host/web/node_modules/.package-lock.json chromium ## Run the tests of the bridge and of the page only
+test-web: carbon host/web/node_modules/.package-lock.json chromium ## Run the tests of the bridge and of the pages only
+	@$(MAKE) build
 	cd host/web && npm run --silent test:unit && npm run --silent test:browser
 
 .PHONY: check
@@ -117,8 +124,9 @@ publish-contract: $(BUF_STAMP) ## Take the .proto files as published: from now o
 	@for p in $(PROTO); do buf build $$p --exclude-source-info -o $$p/published.binpb; done
 
 .PHONY: check-web
-check-web: host/web/node_modules/.package-lock.json ## Check the bridge's types, and that its built files are up to date
+check-web: host/web/node_modules/.package-lock.json host/web/carbon/node_modules/.package-lock.json ## Check the bridge's types, also against those of the widgets, and that its built files are up to date
 	cd host/web && npm run --silent check
+	cd host/web/carbon && npm run --silent check
 	@rm -rf $(TOOLS)/dist && mkdir -p $(TOOLS) && cp -r host/web/dist $(TOOLS)/dist
 	cd host/web && npm run --silent build
 	@diff -ur $(TOOLS)/dist host/web/dist || { echo "host/web/dist was not up to date: the build has just written it again"; exit 1; }
@@ -135,10 +143,14 @@ bench: build ## Measure: parts by Go benchmarks, then events from plugin to page
 
 ##@ What the web tests need
 
-host/web/node_modules/.package-lock.json: host/web/package.json host/web/package-lock.json
-	@command -v npm >/dev/null || { echo "The web tests need Node 20 or newer, with npm. Install it, or run make test-go for the rest."; exit 1; }
-	cd host/web && npm ci --no-audit --no-fund
+host/web/node_modules/.package-lock.json host/web/carbon/node_modules/.package-lock.json: \
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	@command -v npm >/dev/null || { echo "This needs Node 20 or newer, with npm. Install it, or run make test-go for the rest."; exit 1; }
+	cd $* && npm ci --no-audit --no-fund --ignore-scripts
 	@touch $@
+
+host/web/carbon/dist/root/carbon/index.html: $(wildcard host/web/carbon/src/*) host/web/carbon/build.mjs host/web/carbon/node_modules/.package-lock.json
+	cd host/web/carbon && npm run --silent build
 
 .PHONY: chromium
 chromium: ## Install Debian's Chromium if there is none and this is Debian and root

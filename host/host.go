@@ -180,9 +180,9 @@ func (h *Host) assemble(source desk.Source, verifier api.Verifier) error {
 		h.desks = append(h.desks, made)
 		byName[d.Name] = made
 	}
-	var demo fs.FS
+	var demo, carbon fs.FS
 	if c.Demo {
-		demo = web.Demo()
+		demo, carbon = web.Demo(), web.Carbon()
 	}
 	h.api, err = api.New(api.Options{
 		Sessions:         h.sessions,
@@ -192,6 +192,7 @@ func (h *Host) assemble(source desk.Source, verifier api.Verifier) error {
 		IdentityRequired: c.Identity.Required,
 		Bridge:           web.Bridge(),
 		Demo:             demo,
+		Carbon:           carbon,
 		Version:          h.opts.Version,
 		Log:              h.log.Named("api"),
 	})

@@ -31,7 +31,7 @@ try {
   ], { stdio: "inherit" });
   const part = (name) => readFileSync(join(declarations, `${name}.d.ts`), "utf8");
   const exported = part("bridge").replace(/^(import|export \*) .*\n/gm, "");
-  writeFileSync("dist/bridge.d.ts", `${part("types")}${exported}`);
+  writeFileSync("dist/bridge.d.ts", `${part("types")}${part("contract")}${exported}`);
 } finally {
   rmSync(declarations, { recursive: true });
 }

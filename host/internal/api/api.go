@@ -70,9 +70,9 @@ type Options struct {
 	Identity Verifier
 	// IdentityRequired refuses sessions without an identity token.
 	IdentityRequired bool
-	// Bridge holds the files of the bridge, Demo the demo pages; each may be
-	// nil. They are served at the root.
-	Bridge, Demo fs.FS
+	// Bridge holds the files of the bridge, Demo and Carbon those of pages; each
+	// may be nil. They are served at the root.
+	Bridge, Demo, Carbon fs.FS
 	// Version of the host, for the API's description.
 	Version string
 	Log     hclog.Logger
@@ -124,7 +124,7 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describe the API: %w", err)
 	}
-	if err := a.serveFiles(description, o.Bridge, o.Demo); err != nil {
+	if err := a.serveFiles(description, o.Bridge, o.Demo, o.Carbon); err != nil {
 		return nil, err
 	}
 	a.listeners = newListeners(o.Limits)

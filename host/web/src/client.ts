@@ -37,6 +37,8 @@ interface Chat {
   chat_id?: string;
   /** The cursor when the chat was requested. */
   begin: number;
+  /** The page has asked for its end. */
+  ended?: true;
 }
 
 /** A message whose outcome is not known yet. */
@@ -64,8 +66,6 @@ export class HostClient implements Client {
   private kept: Kept | undefined;
   private creating: Promise<void> | undefined;
   private starting: Promise<unknown> | undefined;
-  /** The chat whose end this page has asked for. */
-  private ending: Chat | undefined;
   /** Whether the chat of an earlier load still waits for resume(). */
   private left: boolean;
   private closed = false;
@@ -101,7 +101,7 @@ export class HostClient implements Client {
   }
 
   get chatOpen(): boolean {
-    return this.starting !== undefined || (this.chat !== undefined && this.chat !== this.ending);
+    return this.starting !== undefined || (this.chat !== undefined && !this.chat.ended);
   }
 
   async availability(): Promise<Availability> {
@@ -123,6 +123,9 @@ export class HostClient implements Client {
     // What the chat before still waited for will not be told any more.
     this.failAll(chatOver());
     const { chat_id } = await this.inSession(async () => {
+      // An earlier load of the page did not see the end of its chat through.
+      if (this.left) await this.call("DELETE", "/chat");
+      this.left = false;
       const chat: Chat = { id, begin: this.kept!.cursor };
       this.setChat(chat);
       try {
@@ -149,18 +152,25 @@ export class HostClient implements Client {
   async endChat(): Promise<void> {
     if (!this.chatOpen) return;
     const { starting } = this;
-    this.ending = this.chat;
+    this.setEnded(true);
     try {
       if (this.kept) await this.call("DELETE", "/chat");
       // A request that the host had not seen yet begins the chat behind its end.
       if (await starting?.then(() => true, () => false)) {
-        this.ending = this.chat;
+        this.setEnded(true);
         await this.call("DELETE", "/chat");
       }
     } catch (error) {
-      this.ending = undefined;
+      this.setEnded(false);
       throw error;
     }
+  }
+
+  private setEnded(ended: boolean): void {
+    if (!this.chat) return;
+    if (ended) this.chat.ended = true;
+    else delete this.chat.ended;
+    this.save();
   }
 
   send(text: string, { id = randomId(), data }: { id?: string; data?: object } = {}): Promise<void> {
@@ -240,7 +250,7 @@ export class HostClient implements Client {
 
   async resume({ replay = false }: { replay?: boolean } = {}): Promise<ChatInfo | null> {
     const { kept, chat } = this;
-    if (!kept || !chat) return null;
+    if (!kept || !chat || chat.ended) return null;
     if (replay && this.left) this.received = kept.cursor = chat.begin;
     this.listen();
     let info: { last_seq: number; chat?: ChatInfo };

@@ -132,6 +132,31 @@ export interface StartOptions {
   signInToken?: string;
 }
 
+/** What serviceDeskFactory takes: where the host is, who the user is, and what may be left as it is. */
+export interface ServiceDeskOptions extends Omit<ClientOptions, "onEntry" | "onConnection" | "onSessionLost"> {
+  /** What the widget calls the desk; at most 40 characters. Default: "deskhost". */
+  name?: string;
+  /**
+   * The conversation so far, for the agent. Default: what the widget has shown since it was loaded. A
+   * page that keeps the conversation over a reload can give all of it.
+   */
+  history?: () => StartOptions["history"] | Promise<StartOptions["history"]>;
+  /** The desk's own sign-in token, or what fetches one when a chat is started. */
+  signInToken?: string | (() => string | undefined | Promise<string | undefined>);
+  /** Other words for what the module says by itself. */
+  texts?: Partial<Texts>;
+}
+
+/** What the module says by itself; everything else comes from the widget, the assistant or the desk. */
+export interface Texts {
+  /** On the card that picks up a chat whose page was reloaded before an agent had joined. */
+  stillWaiting: string;
+  /** To a waiting user, while the host or the desk is out of reach. */
+  disconnected: string;
+  /** About a file that the user has chosen. */
+  noFiles: string;
+}
+
 /** One user's way to the agents of a desk. */
 export interface Client {
   readonly connection: Connection;

@@ -1,0 +1,29 @@
+// What both pages give the widget. ?desk=NAME talks to another desk, ?skip connects without the card,
+// ?availability=SECONDS and ?join=SECONDS set the widget's time-outs.
+
+import type { ChatInstance, PublicConfig } from "@carbon/ai-chat";
+import { serviceDeskFactory } from "../../dist/bridge.js";
+import { answer } from "./assistant.js";
+
+const query = new URLSearchParams(location.search);
+const desk = query.get("desk");
+
+export const options: PublicConfig = {
+  openChatByDefault: true,
+  messaging: { customSendMessage: answer },
+  serviceDeskFactory: serviceDeskFactory({ locale: navigator.language, ...(desk && { desk }) }),
+  serviceDesk: {
+    skipConnectHumanAgentCard: query.has("skip"),
+    ...(query.has("availability") && { availabilityTimeoutSeconds: Number(query.get("availability")) }),
+    ...(query.has("join") && { agentJoinTimeoutSeconds: Number(query.get("join")) }),
+  },
+};
+
+declare global {
+  /** For the console, and for tests. */
+  var chat: ChatInstance | undefined;
+}
+
+export function onAfterRender(instance: ChatInstance): void {
+  globalThis.chat = instance;
+}

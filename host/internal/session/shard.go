@@ -37,7 +37,7 @@ type shard struct {
 	// One turn.
 	now        time.Time
 	batch      journal.Batch
-	touched    []*session          // have fresh news or a changed head
+	touched    []*session // have fresh news or a changed head
 	settled    []settlement
 	effects    []func()
 	forgetting []*session // deleted, and nothing is owed

@@ -59,7 +59,7 @@ func Open(dir string, o Options) (*Store, error) {
 		s.db, err = pebble.Open(dir, &pebble.Options{
 			// Most look-ups are for keys that are not there: is this id new? The
 			// levels below take over what the first has.
-			Levels: [7]pebble.LevelOptions{{FilterPolicy: bloom.FilterPolicy(10)}},
+			Levels:             [7]pebble.LevelOptions{{FilterPolicy: bloom.FilterPolicy(10)}},
 			FS:                 logFS{o.FS, s.stop},
 			Lock:               lock,
 			FormatMajorVersion: formatMajorVersion,

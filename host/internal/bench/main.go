@@ -15,9 +15,12 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/deskhost/deskhost/host/internal/process"
 )
 
 func main() {
+	process.Become()
 	sockets := flag.Int("sockets", 1000, "sockets, one chat each")
 	rounds := flag.Int("rounds", 3, "rounds; medians are printed")
 	events := flag.Int("events", 100, "events a chat when measuring throughput")

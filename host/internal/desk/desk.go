@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/deskhost/deskhost/host/internal/process"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
@@ -47,10 +48,14 @@ type Source struct {
 	PluginDir, StoreDir, RunDir string
 	// SHA256 is the only content that may run; empty: any.
 	SHA256 string
+	// User is the system user to run it as; empty: the host's.
+	User string
 }
 
 // Limits are the numbers of the design that concern a desk.
 type Limits struct {
+	// Process is what a process may use.
+	Process process.Limits
 	// StartTimeout bounds the start of a process up to its handshake, and
 	// Describe after it; ConfigureTimeout bounds Configure.
 	StartTimeout, ConfigureTimeout time.Duration
@@ -76,6 +81,7 @@ type Limits struct {
 // DefaultLimits returns the limits of the design.
 func DefaultLimits() Limits {
 	return Limits{
+		Process:          process.DefaultLimits(),
 		StartTimeout:     30 * time.Second,
 		ConfigureTimeout: 30 * time.Second,
 		CallTimeout:      time.Minute,

@@ -72,7 +72,7 @@ func launch(ctx context.Context, src Source, limits Limits, log hclog.Logger) (c
 	}
 	proc, err := process.Start(ctx, process.Config{
 		Path: path, Name: catalog.FileName(plugin.Name), RunDir: src.RunDir,
-		StartTimeout: limits.StartTimeout, Log: log,
+		User: src.User, Limits: limits.Process, StartTimeout: limits.StartTimeout, Log: log,
 	})
 	if err != nil {
 		return plugin, nil, nil, named(plugin, "", err)

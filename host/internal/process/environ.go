@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 )
 
 // passedOn are the variables of the host that a process gets: where programs
@@ -20,15 +21,22 @@ var passedOn = []string{
 var passedOnWindows = []string{"SystemRoot", "SystemDrive", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT"}
 
 // environ is the environment of a process, less what go-plugin adds. Temporary
-// files go to the process's own folder.
-func environ(dir string) []string {
+// files go to the process's own folder. The home is another user's, or empty.
+func environ(cfg Config, dir, home string) []string {
 	names := passedOn
 	if runtime.GOOS == "windows" {
 		names = slices.Concat(passedOn, passedOnWindows)
 	}
-	env := []string{"TMPDIR=" + dir, "TEMP=" + dir, "TMP=" + dir}
+	env := []string{
+		"TMPDIR=" + dir, "TEMP=" + dir, "TMP=" + dir,
+		"GOMEMLIMIT=" + strconv.FormatInt(cfg.Limits.softMemory(), 10),
+	}
 	for _, name := range names {
-		if value, ok := os.LookupEnv(name); ok {
+		value, ok := os.LookupEnv(name)
+		if name == "HOME" && home != "" {
+			value, ok = home, true
+		}
+		if ok {
 			env = append(env, name+"="+value)
 		}
 	}

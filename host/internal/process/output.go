@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/time/rate"
@@ -21,27 +22,31 @@ const (
 	// lastLines is how many lines are kept for errors; maxQuoted bounds each.
 	lastLines = 20
 	maxQuoted = 512
-	// linesPerSecond and lineBurst bound what one process may log.
-	linesPerSecond = 100
-	lineBurst      = 500
+	// logBurst is for how many seconds' worth of log there is room at once.
+	logBurst = 5
 )
 
 // output takes what a process writes: it logs it, within limits, and remembers
 // the last lines on standard error. It is safe for concurrent use.
 type output struct {
-	log   hclog.Logger
-	limit *rate.Limiter
+	log          hclog.Logger
+	lines, bytes *rate.Limiter
 
 	mu      sync.Mutex
-	dropped int
+	dropped int      // lines
 	tail    [][]byte // at most lastLines, oldest first
 	// full is set behind the lines of a crash: their beginning says what it was,
 	// and hundreds of lines of stack may follow.
 	full bool
 }
 
-func newOutput(log hclog.Logger) *output {
-	return &output{log: log, limit: rate.NewLimiter(linesPerSecond, lineBurst)}
+func newOutput(log hclog.Logger, limits Limits) *output {
+	return &output{
+		log:   log,
+		lines: rate.NewLimiter(rate.Limit(limits.LogLines), logBurst*limits.LogLines),
+		// One line always fits.
+		bytes: rate.NewLimiter(rate.Limit(limits.LogBytes), max(maxLogLine, logBurst*int(limits.LogBytes))),
+	}
 }
 
 // readStderr logs a process's standard error until its end.
@@ -58,9 +63,10 @@ func (o *output) stderr(line []byte, cut int) {
 		return
 	}
 	o.remember(line)
-	if o.allow() {
+	if o.allow(line) {
 		e := parseLine(line)
 		if cut > 0 {
+			e.level = max(e.level, hclog.Warn)
 			e.args = append(e.args, "bytes_cut", cut)
 		}
 		o.log.Log(e.level, e.message, e.args...)
@@ -91,14 +97,16 @@ func (o *output) remember(line []byte) {
 
 // stdout takes one line. What a plugin prints there is for nobody in particular.
 func (o *output) stdout(line []byte, cut int) {
-	if len(bytes.TrimSpace(line)) > 0 && o.allow() {
-		o.log.Debug("standard output", "line", string(line[:min(len(line), maxLogLine)]), "bytes_cut", cut)
+	line = line[:min(len(line), maxLogLine)]
+	if len(bytes.TrimSpace(line)) > 0 && o.allow(line) {
+		o.log.Debug("standard output", "line", string(line), "bytes_cut", cut)
 	}
 }
 
-// allow takes one from the bucket, and says so once it could not.
-func (o *output) allow() bool {
-	if !o.limit.Allow() {
+// allow takes a line from the buckets, and says so once it could not.
+func (o *output) allow(line []byte) bool {
+	now := time.Now()
+	if !o.lines.AllowN(now, 1) || !o.bytes.AllowN(now, len(line)) {
 		o.mu.Lock()
 		o.dropped++
 		o.mu.Unlock()
@@ -115,7 +123,7 @@ func (o *output) flush() {
 	o.dropped = 0
 	o.mu.Unlock()
 	if n > 0 {
-		o.log.Warn(fmt.Sprintf("%d lines dropped: the plugin writes more than %d lines a second", n, linesPerSecond))
+		o.log.Warn(fmt.Sprintf("%d lines dropped: the plugin writes more than %.0f lines or %.0f bytes a second", n, o.lines.Limit(), o.bytes.Limit()))
 	}
 }
 

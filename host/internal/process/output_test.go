@@ -56,7 +56,8 @@ func TestLineWriterCapsLines(t *testing.T) {
 func TestLogStormIsLimitedAndTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer
-		out := newOutput(hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: &logged}))
+		const lineBurst = 500
+		out := newOutput(hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: &logged}), DefaultLimits())
 		for i := range 100000 {
 			out.stderr(fmt.Appendf(nil, "line %d", i), 0)
 		}
@@ -75,7 +76,7 @@ func TestLogStormIsLimitedAndTold(t *testing.T) {
 }
 
 func TestLastLinesBeginWithTheCrash(t *testing.T) {
-	out := newOutput(hclog.NewNullLogger())
+	out := newOutput(hclog.NewNullLogger(), DefaultLimits())
 	for i := range 50 {
 		out.stderr(fmt.Appendf(nil, "before %d", i), 0)
 	}

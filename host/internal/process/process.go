@@ -12,8 +12,11 @@
 // closed when a start fails.
 //
 // A plugin does not outlive its host: the host holds the only write end of the
-// plugin's standard input, which ends when the host does, however it ends.
-// (Linux's parent-death signal would fire when a thread of the host ends.)
+// plugin's standard input, which ends when the host does, however it ends. On
+// Linux the kernel kills the process as well; that signal is bound to the
+// thread that forked, which therefore stays with the process. What even so is
+// left of a process group is found by its record in the run folder when the
+// next host starts.
 package process
 
 import (
@@ -42,6 +45,9 @@ type Config struct {
 	// RunDir is the folder from [PrepareRunDir]. The process gets one of its own
 	// in it, for its sockets and temporary files, removed when it has ended.
 	RunDir string
+	// User is the system user to run it as, by name or number; empty: the host's.
+	User   string
+	Limits Limits
 	// StartTimeout bounds the time until the handshake.
 	StartTimeout time.Duration
 	// Log takes what the process writes.
@@ -133,6 +139,15 @@ func (p *Process) Conn() grpc.ClientConnInterface { return p.conn }
 // Pid is the process id.
 func (p *Process) Pid() int { return p.run.pid() }
 
+// Usage is what the process and its children had in use when it was looked at
+// last; zero on systems that do not tell.
+func (p *Process) Usage() Usage {
+	if u := p.run.usage.Load(); u != nil {
+		return *u
+	}
+	return Usage{}
+}
+
 // Exited is closed when the process has ended and its output has been read.
 func (p *Process) Exited() <-chan struct{} { return p.run.exited }
 
@@ -160,12 +175,17 @@ type ExitError struct {
 	Pid  int
 	// Status is "exit status 1" or "signal: killed", in the words of os/exec.
 	Status string
+	// Verdict is why the host killed it by itself; empty if it did not.
+	Verdict string
 	// Output is the last lines that the process wrote on standard error.
 	Output []string
 }
 
 // Error tells all of it.
 func (e *ExitError) Error() string {
+	if e.Verdict != "" {
+		return fmt.Sprintf("process %d of %s was killed by the host: %s%s", e.Pid, e.Name, e.Verdict, quote(e.Output))
+	}
 	return fmt.Sprintf("process %d of %s ended: %s%s", e.Pid, e.Name, e.Status, quote(e.Output))
 }
 

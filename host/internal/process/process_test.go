@@ -26,6 +26,7 @@ const patience = 30 * time.Second
 // The processes of these tests are the test program itself, told by its
 // argument zero how to behave.
 func TestMain(m *testing.M) {
+	Become()
 	if mode, ok := strings.CutPrefix(filepath.Base(os.Args[0]), "test-"); ok {
 		serve(mode)
 		return
@@ -96,7 +97,7 @@ func config(t *testing.T, mode string) Config {
 		}
 		os.RemoveAll(runDir)
 	})
-	return Config{Path: self, Name: "test-" + mode, RunDir: runDir, StartTimeout: patience, Log: hclog.NewNullLogger()}
+	return Config{Path: self, Name: "test-" + mode, RunDir: runDir, Limits: DefaultLimits(), StartTimeout: patience, Log: hclog.NewNullLogger()}
 }
 
 func start(t *testing.T, mode string) *Process {

@@ -8,21 +8,17 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 )
 
-const (
-	// pipeWait is how long the output of an ended process is waited for. A
-	// grandchild that left the group may hold the pipes for good.
-	pipeWait = 500 * time.Millisecond
-	// busyWait bounds the wait for a program file that a child of the host, just
-	// between fork and exec, still holds open for writing.
-	busyWait = 2 * time.Second
-)
+// pipeWait is how long the output of an ended process is waited for. A
+// grandchild that left the group may hold the pipes for good.
+const pipeWait = 500 * time.Millisecond
 
 // program is the runner that go-plugin's client asks for a process. It starts
 // it, finds the handshake among its output, and ends it, each within a limit.
@@ -38,10 +34,13 @@ type program struct {
 	lifeline *os.File
 	line     string // the handshake line
 
+	usage atomic.Pointer[Usage]
+
 	// group guards against signalling a process group that is gone and whose
 	// number may be another's.
 	group     sync.Mutex
 	groupGone bool
+	verdict   string // why the host killed it by itself
 
 	exited chan struct{}
 	exit   *ExitError // set before exited is closed
@@ -50,7 +49,7 @@ type program struct {
 func newProgram(ctx context.Context, cfg Config, env []string, dir string) *program {
 	return &program{
 		ctx: ctx, cfg: cfg, env: env, dir: dir,
-		out:    newOutput(cfg.Log),
+		out:    newOutput(cfg.Log, cfg.Limits),
 		exited: make(chan struct{}),
 	}
 }
@@ -58,19 +57,12 @@ func newProgram(ctx context.Context, cfg Config, env []string, dir string) *prog
 // Start starts the process and waits for its handshake. After an error the
 // process may still live.
 func (p *program) Start(context.Context) error {
-	stdout, stderr, err := p.launch()
-	if err != nil {
-		p.removeDir()
-		close(p.exited)
+	found := make(chan handshake, 1)
+	started := make(chan error)
+	go p.live(started, found)
+	if err := <-started; err != nil {
 		return err
 	}
-	p.cfg.Log.Debug("plugin process started", "pid", p.pid(), "path", p.cfg.Path)
-	found := make(chan handshake, 1)
-	var readers sync.WaitGroup
-	readers.Go(func() { readStdout(stdout, p.out, found) })
-	readers.Go(func() { readStderr(stderr, p.out) })
-	go p.wait(&readers, stdout, stderr)
-
 	select {
 	case h := <-found:
 		if errors.Is(h.err, io.EOF) {
@@ -101,9 +93,13 @@ func (p *program) closedEarly() error {
 	}
 }
 
-// launch starts the process and returns the read ends of its output.
-func (p *program) launch() (stdout, stderr *os.File, err error) {
-	var ours, theirs []*os.File
+// pipes are the host's ends of the process's standard streams.
+type pipes struct{ lifeline, stdout, stderr *os.File }
+
+func (p pipes) close() { closeAll([]*os.File{p.lifeline, p.stdout, p.stderr}) }
+
+// launch starts the process.
+func (p *program) launch() (ours pipes, err error) {
 	pipe := func() (r, w *os.File) {
 		if err == nil {
 			r, w, err = os.Pipe()
@@ -113,58 +109,52 @@ func (p *program) launch() (stdout, stderr *os.File, err error) {
 	stdin, lifeline := pipe()
 	stdout, stdoutW := pipe()
 	stderr, stderrW := pipe()
-	theirs = []*os.File{stdin, stdoutW, stderrW}
-	ours = []*os.File{lifeline, stdout, stderr}
-	defer func() {
-		closeAll(theirs)
-		if err != nil {
-			closeAll(ours)
-		}
-	}()
-	if err != nil {
-		return nil, nil, err
-	}
-	for give := time.Now().Add(busyWait); ; {
-		p.cmd = &exec.Cmd{
-			Path:  p.cfg.Path,
-			Args:  []string{p.cfg.Name},
-			Env:   append(environ(p.dir), p.env...),
-			Dir:   p.dir,
-			Stdin: stdin, Stdout: stdoutW, Stderr: stderrW,
-			SysProcAttr: ownGroup(),
-		}
-		err = p.cmd.Start()
-		if !errors.Is(err, syscall.ETXTBSY) || time.Now().After(give) {
-			break
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-p.ctx.Done():
-			return nil, nil, err
-		}
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, nil, fmt.Errorf("%w; is the file system of data_dir mounted with noexec?", err)
+	ours = pipes{lifeline, stdout, stderr}
+	defer closeAll([]*os.File{stdin, stdoutW, stderrW})
+	if err == nil {
+		err = p.start(stdin, stdoutW, stderrW)
 	}
 	if err != nil {
-		return nil, nil, err
+		ours.close()
 	}
-	p.lifeline = lifeline
-	return stdout, stderr, nil
+	return ours, err
 }
 
-// wait is the goroutine that sees the process to its end.
-func (p *program) wait(readers *sync.WaitGroup, stdout, stderr *os.File) {
-	awaitExit(p.cmd)
-	// While its leader is not reaped the group's number cannot become another's.
-	p.group.Lock()
-	killGroup(p.cmd.Process)
-	if p.cmd.ProcessState == nil {
-		// The process has ended, and its status tells all that Wait could.
-		_ = p.cmd.Wait()
+// execError adds the likely reason to an error of running a program.
+func execError(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; is the file system of data_dir mounted with noexec?", err)
 	}
-	p.groupGone = true
-	p.group.Unlock()
+	return err
+}
+
+// live is the goroutine that starts the process and sees it to its end. It tells
+// once whether the process was started.
+func (p *program) live(started chan<- error, found chan<- handshake) {
+	// Linux sends the parent-death signal when the thread that forked ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ours, err := p.launch()
+	if err != nil {
+		p.removeDir()
+		close(p.exited)
+		started <- err
+		return
+	}
+	p.lifeline = ours.lifeline
+	p.cfg.Log.Debug("plugin process started", "pid", p.pid(), "path", p.cfg.Path)
+	started <- nil
+
+	var readers, watching sync.WaitGroup
+	readers.Go(func() { readStdout(ours.stdout, p.out, found) })
+	readers.Go(func() { readStderr(ours.stderr, p.out) })
+	ended := make(chan struct{})
+	watching.Go(func() { p.watch(ended) })
+
+	awaitExit(p.cmd)
+	close(ended)
+	watching.Wait()
+	p.endGroup()
 
 	read := make(chan struct{})
 	go func() {
@@ -176,16 +166,31 @@ func (p *program) wait(readers *sync.WaitGroup, stdout, stderr *os.File) {
 	case <-time.After(pipeWait):
 	}
 	// Closing ends the readers, if they have not come to an end.
-	closeAll([]*os.File{stdout, stderr, p.lifeline})
+	ours.close()
 	<-read
 	p.removeDir()
 	p.out.flush()
 	p.exit = &ExitError{
 		Name: p.cfg.Name, Pid: p.pid(),
-		Status: p.cmd.ProcessState.String(),
-		Output: p.out.last(),
+		Status:  p.cmd.ProcessState.String(),
+		Verdict: p.verdict,
+		Output:  p.out.last(),
 	}
 	close(p.exited)
+}
+
+// endGroup ends what is left of the group of a process that has ended. While
+// its leader is not reaped the group's number cannot become another's.
+func (p *program) endGroup() {
+	p.group.Lock()
+	defer p.group.Unlock()
+	killGroup(p.cmd.Process)
+	if p.cmd.ProcessState == nil {
+		// The process has ended, and its status tells all that Wait could.
+		_ = p.cmd.Wait()
+	}
+	p.groupGone = true
+	forgetRecord(p.cfg.RunDir, p.pid())
 }
 
 // removeDir removes what the process may have left.
@@ -202,8 +207,18 @@ func (p *program) stop(ctx context.Context) error {
 	case <-p.exited:
 		return nil
 	case <-ctx.Done():
+		p.cfg.Log.Warn("the plugin does not end when asked to; it is killed", "pid", p.pid())
 		return p.kill()
 	}
+}
+
+// killFor kills because of what the process does.
+func (p *program) killFor(verdict string) {
+	p.group.Lock()
+	p.verdict = verdict
+	p.group.Unlock()
+	p.cfg.Log.Error("the plugin is killed", "pid", p.pid(), "cause", verdict)
+	p.signal(killGroup)
 }
 
 // kill forces the end.

@@ -22,9 +22,12 @@ func maxSocketPath() int {
 	return 103
 }
 
-// PrepareRunDir makes the private folder in which processes have theirs, and
-// removes what a host that was killed left there. The caller holds the lock of
-// the data folder.
+// PrepareRunDir makes the folder in which processes have theirs, after it has
+// ended the processes and removed the files that a host that was killed left
+// there. The caller holds the lock of the data folder.
+//
+// Others than the host's user can go through it, to the folder of a process
+// that is theirs, and see nothing on the way.
 //
 // It is the folder run in the data folder, unless a socket's path in it would
 // be longer than the system allows: then it is a folder of the system's
@@ -43,14 +46,20 @@ func PrepareRunDir(dataDir string) (string, error) {
 		return "", fmt.Errorf("the path of the run folder is too long for Unix sockets: %s may have %d bytes and has %d; set data_dir or TMPDIR to a shorter path",
 			dir, maxSocketPath()-socketName, len(dir))
 	}
-	// Another user's folder of that name cannot be removed, which is an error.
+	if err := sweepProcesses(dir); err != nil {
+		return "", fmt.Errorf("sweeping the run folder: %w", err)
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return "", fmt.Errorf("sweeping the run folder: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return "", fmt.Errorf("preparing the run folder: %w", err)
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	err = os.Mkdir(dir, 0o711)
+	if err == nil {
+		err = os.Chmod(dir, 0o711) // whatever the umask
+	}
+	if err != nil {
 		return "", fmt.Errorf("preparing the run folder: %w", err)
 	}
 	return dir, nil

@@ -30,7 +30,7 @@ func TestRunDirIsPrivateAndSwept(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o711 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 }

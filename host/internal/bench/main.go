@@ -87,7 +87,7 @@ func (b *bench) run() error {
 		return err
 	}
 	defer floor.stop()
-	real, err := host.open(b.sockets)
+	full, err := host.open(b.sockets)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (b *bench) run() error {
 	}
 	var results [2]figures
 	for round := range b.rounds {
-		for i, path := range []*path{bare, real} {
+		for i, path := range []*path{bare, full} {
 			f := &results[i]
 			took, _, err := path.measure(b.flood)
 			if err != nil {

@@ -29,7 +29,7 @@ func (a *alarms) set(c *chat, at time.Time) {
 // due calls fn for each chat whose alarm has come.
 func (a *alarms) due(now time.Time, fn func(*chat)) {
 	for len(a.heap) > 0 && !a.heap[0].at.After(now) {
-		x := heap.Pop(&a.heap).(alarm)
+		x := heap.Pop(&a.heap).(alarm) //nolint:errcheck // the heap holds nothing else
 		if x.at.Equal(x.chat.alarm) {
 			x.chat.alarm = time.Time{}
 			fn(x.chat)
@@ -53,7 +53,7 @@ type alarmHeap []alarm
 func (h alarmHeap) Len() int           { return len(h) }
 func (h alarmHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
 func (h alarmHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *alarmHeap) Push(x any)        { *h = append(*h, x.(alarm)) }
+func (h *alarmHeap) Push(x any)        { *h = append(*h, x.(alarm)) } //nolint:errcheck // only set pushes
 func (h *alarmHeap) Pop() any {
 	old := *h
 	x := old[len(old)-1]

@@ -192,11 +192,11 @@ type Typing struct {
 // Feed is a subscription to a session's news: replay from the journal, then
 // live. One goroutine at a time may call Pull.
 type Feed interface {
-	// Pull returns the next news, at most max, without waiting; none if there
+	// Pull returns the next news, at most limit, without waiting; none if there
 	// is nothing now, in which case the wake function given to Subscribe will
 	// be called once when there is. After an error the feed is of no use:
 	// the session is gone (an *Error) or the journal failed.
-	Pull(max int) ([]News, error)
+	Pull(limit int) ([]News, error)
 	// Close ends the subscription. Wake is not called after it has returned.
 	Close()
 }

@@ -317,7 +317,8 @@ func (sh *shard) reached(c *chat, at time.Time) bool {
 // stepLimits ends what has lasted too long.
 func (sh *shard) stepLimits(c *chat) {
 	l := &sh.svc.opts.Limits
-	if c.starting() {
+	switch {
+	case c.starting():
 		if sh.reached(c, c.since.Add(l.StartTimeout)) {
 			p := &recordv1.StartProblem{Code: string(CodeStartTimeout), Detail: "The desk did not take the chat in time."}
 			if c.head.GetStartAttempts() == 0 {
@@ -326,9 +327,9 @@ func (sh *shard) stepLimits(c *chat) {
 			sh.failStart(c, recordv1.EndedBy_ENDED_BY_HOST, p, "", c.head.GetStartAttempts() > 0)
 			return
 		}
-	} else if c.linked {
+	case c.linked:
 		c.loaded = false
-	} else {
+	default:
 		if !c.head.GetDeskAway() && (!c.loaded || sh.reached(c, c.awaySince.Add(awayGrace))) {
 			sh.setAway(c, true)
 		}

@@ -1,3 +1,6 @@
+// Package deskv1 is the contract between host and plugin: desk.proto as Go, and
+// what the two agree on besides. It imports nothing of ours; host and sdk do
+// import it.
 package deskv1
 
 // What host and plugin agree on before the first call.

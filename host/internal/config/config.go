@@ -88,6 +88,9 @@ type Desk struct {
 	Plugin string
 	// SHA256 pins the plugin file in lower-case hex; empty: any.
 	SHA256 string
+	// User is the system user that runs the plugin, a name or a number; empty:
+	// the host's own.
+	User string
 	// Config is the plugin's configuration, a JSON object with secrets filled in.
 	Config json.RawMessage
 	// Key is the desk's path of keys in the file, such as desks[0]; PluginAt

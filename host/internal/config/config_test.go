@@ -67,11 +67,21 @@ limits:
   messages_per_minute: 12
   sockets_per_session: 13
   sockets_per_address: 14
+  plugin_memory: 1GiB
+  plugin_open_files: 16
+  plugin_nice: 0
+  plugin_log_lines: 17
+  plugin_log_bytes: 18KiB
+  plugin_calls: 19
+  plugin_events: 20
+  plugin_start_timeout: 21s
+  plugin_health_interval: 22s
 retention: { closed_sessions: 12h }
 desks:
   - name: support
     plugin: mock
     sha256: ` + strings.Repeat("Ab", 32) + `
+    user: desk-1
     config:
       url: http://127.0.0.1:9000
       header: "Bearer ${env:VENDOR_SECRET}"
@@ -91,6 +101,8 @@ default_desk: sales
 		DeskAwayLimit: 6 * time.Minute, EndRetry: 7 * time.Minute, DrainLimit: 8 * time.Hour, TextBytes: 1024, BodyBytes: 4096,
 		QueuedMessages: 9, DiskReserve: 1 << 30, RequestsPerMinute: 15, SessionsPerMinute: 10, ChatsPerMinute: 11, MessagesPerMinute: 12,
 		SocketsPerSession: 13, SocketsPerAddress: 14,
+		PluginMemory: 1 << 30, PluginOpenFiles: 16, PluginNice: 0, PluginLogLines: 17, PluginLogBytes: 18 << 10,
+		PluginCalls: 19, PluginEvents: 20, PluginStartTimeout: 21 * time.Second, PluginHealthInterval: 22 * time.Second,
 	}
 	if c.Limits != want {
 		t.Errorf("limits are %+v", c.Limits)
@@ -106,17 +118,17 @@ default_desk: sales
 	if string(d.Config) != config {
 		t.Errorf("config is %s", d.Config)
 	}
-	if d.SHA256 != strings.Repeat("ab", 32) {
-		t.Errorf("sha256 is %s", d.SHA256)
+	if d.SHA256 != strings.Repeat("ab", 32) || d.User != "desk-1" {
+		t.Errorf("sha256 is %s, user is %s", d.SHA256, d.User)
 	}
 	for pointer, want := range map[string]string{
-		"":                   "d.yaml:37:7",
-		"/url":               "d.yaml:37:7",
-		"/header":            "d.yaml:38:7",
-		"/deep/list/1":       "d.yaml:40:25",
-		"/deep/list/1/gone":  "d.yaml:40:25",
-		"/missing":           "d.yaml:37:7",
-		"/deep/missing/deep": "d.yaml:40:7",
+		"":                   "d.yaml:47:7",
+		"/url":               "d.yaml:47:7",
+		"/header":            "d.yaml:48:7",
+		"/deep/list/1":       "d.yaml:50:25",
+		"/deep/list/1/gone":  "d.yaml:50:25",
+		"/missing":           "d.yaml:47:7",
+		"/deep/missing/deep": "d.yaml:50:7",
 	} {
 		if got := d.Position(pointer).String(); got != want {
 			t.Errorf("%q stands at %s, want %s", pointer, got, want)
@@ -186,8 +198,10 @@ d.yaml:12:5: desks[1].plugins: there is no such key; did you mean plugin?`},
 		"desks not a list": {"desks: {name: a}\n", "d.yaml:1:8: desks: found a mapping, expected a list"},
 		"default desk": {oneDesk + "default_desk: suport\n",
 			"d.yaml:2:15: default_desk: there is no desk of this name; did you mean support?"},
-		"user": {"desks: [{name: a, plugin: b, user: nobody}]",
-			"d.yaml:1:36: desks[0].user: running a plugin as another user is not supported by this version; remove the key"},
+		"user": {"desks: [{name: a, plugin: b, user: a b}]",
+			`d.yaml:1:36: desks[0].user: found "a b", expected the name or number of a system user`},
+		"nice": {"limits: {plugin_nice: 20}\n" + oneDesk,
+			`d.yaml:1:23: limits.plugin_nice: found "20", expected a whole number from 0 to 19`},
 		"pin": {"desks: [{name: a, plugin: b, sha256: abc}]",
 			"d.yaml:1:38: desks[0].sha256: found \"abc\", expected the 64 hexadecimal digits that `deskhost plugin info` prints"},
 		"config not a mapping": {"desks: [{name: a, plugin: b, config: [1]}]",

@@ -48,6 +48,23 @@ type Limits struct {
 	// SocketsPerSession and SocketsPerAddress bound what is open at once.
 	SocketsPerSession int
 	SocketsPerAddress int
+	// PluginMemory is how much memory a desk's process and its children may have
+	// resident, PluginOpenFiles how many descriptors each may have open.
+	PluginMemory    int64
+	PluginOpenFiles int
+	// PluginNice is how far a desk's process stands back for the host, 0 to 19.
+	PluginNice int
+	// PluginLogLines and PluginLogBytes are what of it is logged in a second.
+	PluginLogLines int
+	PluginLogBytes int64
+	// PluginCalls is how many calls of a desk may be under way, PluginEvents how
+	// many of its events may wait to be acknowledged.
+	PluginCalls  int
+	PluginEvents int
+	// PluginStartTimeout bounds each step of a start: the handshake, Describe and
+	// Configure. PluginHealthInterval is how often a process is asked how it is.
+	PluginStartTimeout   time.Duration
+	PluginHealthInterval time.Duration
 }
 
 // DefaultLimits returns the limits that hold where the file says nothing.
@@ -73,6 +90,16 @@ func DefaultLimits() Limits {
 		MessagesPerMinute: 120,
 		SocketsPerSession: 8,
 		SocketsPerAddress: 200,
+
+		PluginMemory:         512 << 20,
+		PluginOpenFiles:      1024,
+		PluginNice:           5,
+		PluginLogLines:       100,
+		PluginLogBytes:       256 << 10,
+		PluginCalls:          1024,
+		PluginEvents:         4096,
+		PluginStartTimeout:   30 * time.Second,
+		PluginHealthInterval: 10 * time.Second,
 	}
 }
 
@@ -83,6 +110,9 @@ type limit struct {
 	count    *int
 	// most is the largest size that other limits leave room for; 0: any.
 	most int64
+	// upTo is the largest count where none at all is allowed too; 0: any above
+	// zero.
+	upTo int
 }
 
 // maxBodyBytes leaves a request room in a message to a plugin, at most 4 MiB.
@@ -110,6 +140,16 @@ func (l *Limits) keys() map[string]limit {
 		"messages_per_minute": {count: &l.MessagesPerMinute},
 		"sockets_per_session": {count: &l.SocketsPerSession},
 		"sockets_per_address": {count: &l.SocketsPerAddress},
+
+		"plugin_memory":          {size: &l.PluginMemory},
+		"plugin_open_files":      {count: &l.PluginOpenFiles},
+		"plugin_nice":            {count: &l.PluginNice, upTo: 19},
+		"plugin_log_lines":       {count: &l.PluginLogLines},
+		"plugin_log_bytes":       {size: &l.PluginLogBytes},
+		"plugin_calls":           {count: &l.PluginCalls},
+		"plugin_events":          {count: &l.PluginEvents},
+		"plugin_start_timeout":   {duration: &l.PluginStartTimeout},
+		"plugin_health_interval": {duration: &l.PluginHealthInterval},
 	}
 }
 

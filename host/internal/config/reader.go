@@ -19,6 +19,8 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
 var sha256Form = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
+var userForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?$`)
+
 // minTokenBytes keeps an operators' token from being guessed.
 const minTokenBytes = 16
 
@@ -141,7 +143,8 @@ func (r *reader) limit(l limit) read {
 				*l.size, fits = n, true
 			}
 		case l.count != nil:
-			if n, err := strconv.Atoi(v.text); err == nil && n > 0 {
+			n, err := strconv.Atoi(v.text)
+			if err == nil && (l.upTo == 0 && n > 0 || l.upTo > 0 && n >= 0 && n <= l.upTo) {
 				*l.count, fits = n, true
 			}
 		}
@@ -159,6 +162,8 @@ func (l limit) wants() string {
 		return "a size of at most " + formatSize(l.most) + ", such as 32KiB or 1MiB"
 	case l.size != nil:
 		return "a size above zero, such as 32KiB or 256MiB"
+	case l.upTo > 0:
+		return fmt.Sprintf("a whole number from 0 to %d", l.upTo)
 	default:
 		return "a whole number above zero"
 	}
@@ -176,9 +181,7 @@ func (r *reader) desk(key string, v *value, c *Config) {
 			d.PinAt = v.at
 			r.text(&d.SHA256, checkSHA256)(key, v)
 		},
-		"user": func(key string, v *value) {
-			r.problemf(v.at, key, "running a plugin as another user is not supported by this version; remove the key")
-		},
+		"user": r.text(&d.User, checkUser),
 		"config": func(key string, v *value) {
 			if v.kind == kindNull {
 				return
@@ -366,6 +369,13 @@ func checkSHA256(text string) string {
 		return ""
 	}
 	return "the 64 hexadecimal digits that `deskhost plugin info` prints"
+}
+
+func checkUser(text string) string {
+	if userForm.MatchString(text) {
+		return ""
+	}
+	return "the name or number of a system user"
 }
 
 func checkAddress(text string) string {

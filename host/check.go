@@ -52,26 +52,27 @@ func inScratch(fn func(desk.Source) error) (err error) {
 }
 
 // checkDesks returns the problems of each desk. Each plugin is started once,
-// however many desks use it.
+// however many desks of one user use it.
 func checkDesks(ctx context.Context, c *config.Config, at desk.Source, log hclog.Logger) ([]config.Problems, error) {
 	type answer struct {
 		plugin   catalog.Plugin
 		describe *deskv1.DescribeResponse
 		err      error
 	}
-	answers := map[string]*answer{}
+	type program struct{ plugin, user string }
+	answers := map[program]*answer{}
 	var all errgroup.Group
 	all.SetLimit(4)
 	for _, d := range c.Desks {
-		if answers[d.Plugin] != nil {
+		if answers[program{d.Plugin, d.User}] != nil {
 			continue
 		}
 		a := new(answer)
-		answers[d.Plugin] = a
+		answers[program{d.Plugin, d.User}] = a
 		source := at
-		source.PluginDir, source.Plugin = c.PluginDir, d.Plugin
+		source.PluginDir, source.Plugin, source.User = c.PluginDir, d.Plugin, d.User
 		all.Go(func() error {
-			a.plugin, a.describe, a.err = desk.Inspect(ctx, source, desk.DefaultLimits(), log)
+			a.plugin, a.describe, a.err = desk.Inspect(ctx, source, deskLimits(c.Limits), log)
 			return ctx.Err()
 		})
 	}
@@ -80,7 +81,7 @@ func checkDesks(ctx context.Context, c *config.Config, at desk.Source, log hclog
 	}
 	problems := make([]config.Problems, len(c.Desks))
 	for i, d := range c.Desks {
-		a := answers[d.Plugin]
+		a := answers[program{d.Plugin, d.User}]
 		if a.err != nil {
 			problems[i] = config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin", Text: a.err.Error()}}
 			continue

@@ -111,6 +111,9 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 	if h.operators.listener, err = listen("admin.listen", c.Admin.Listen); err != nil {
 		return h, err
 	}
+	if lacking := process.Lacking(); len(lacking) > 0 {
+		h.log.Warn("plugins are less apart on this system than on Linux", "lacking", lacking)
+	}
 	run, err := process.PrepareRunDir(c.DataDir)
 	if err != nil {
 		return h, err
@@ -167,13 +170,13 @@ func (h *Host) assemble(source desk.Source, verifier api.Verifier) error {
 	}
 	byName := desks{}
 	for _, d := range c.Desks {
-		source.Plugin, source.SHA256 = d.Plugin, d.SHA256
+		source.Plugin, source.SHA256, source.User = d.Plugin, d.SHA256, d.User
 		made := desk.New(desk.Options{
 			Name:           d.Name,
 			Source:         source,
 			Config:         d.Config,
 			WebhookBaseURL: webhookURL(c.PublicURL, d.Name),
-			Limits:         desk.DefaultLimits(),
+			Limits:         deskLimits(c.Limits),
 			Log:            h.log.Named("desk." + d.Name),
 			Handler:        h.sessions,
 		})
@@ -397,6 +400,21 @@ func sessionLimits(l config.Limits) session.Limits {
 		TextBytes:        int(l.TextBytes),
 		QueuedMessages:   l.QueuedMessages,
 	}
+}
+
+func deskLimits(l config.Limits) desk.Limits {
+	limits := desk.DefaultLimits()
+	limits.Process = process.Limits{
+		Memory:    l.PluginMemory,
+		OpenFiles: l.PluginOpenFiles,
+		Nice:      l.PluginNice,
+		LogLines:  l.PluginLogLines,
+		LogBytes:  l.PluginLogBytes,
+	}
+	limits.StartTimeout, limits.ConfigureTimeout = l.PluginStartTimeout, l.PluginStartTimeout
+	limits.CallsInFlight, limits.Window = l.PluginCalls, uint32(l.PluginEvents)
+	limits.HealthInterval, limits.HealthTimeout = l.PluginHealthInterval, l.PluginHealthInterval/2
+	return limits
 }
 
 func apiLimits(l config.Limits) api.Limits {

@@ -24,7 +24,11 @@ func (g *running) Describe() *deskv1.DescribeResponse { return g.describe }
 
 // StartChat asks the desk for an agent.
 func (g *running) StartChat(ctx context.Context, req *deskv1.StartChatRequest) (*deskv1.StartChatResponse, error) {
-	return call(ctx, g, "StartChat", g.client.StartChat, req)
+	resp, err := call(ctx, g, "StartChat", g.client.StartChat, req)
+	if err == nil {
+		resp.State = g.checkState("StartChat", resp.GetState())
+	}
+	return resp, err
 }
 
 // EndChat ends a chat for the user.
@@ -69,7 +73,11 @@ func (g *running) ResumeChat(ctx context.Context, req *deskv1.ResumeChatRequest)
 
 // QuiesceChat asks the process to let go of a chat.
 func (g *running) QuiesceChat(ctx context.Context, req *deskv1.QuiesceChatRequest) (*deskv1.QuiesceChatResponse, error) {
-	return call(ctx, g, "QuiesceChat", g.client.QuiesceChat, req)
+	resp, err := call(ctx, g, "QuiesceChat", g.client.QuiesceChat, req)
+	if err == nil {
+		resp.State = g.checkState("QuiesceChat", resp.GetState())
+	}
+	return resp, err
 }
 
 // HandleHTTP forwards a vendor's request.
@@ -110,6 +118,16 @@ func call[Req proto.Message, Resp any](
 		return none, g.callError(method, err)
 	}
 	return resp, nil
+}
+
+// checkState drops a resume state that breaks the rules from an answer. The call
+// itself was done.
+func (g *running) checkState(method string, state *deskv1.ResumeState) *deskv1.ResumeState {
+	if r := checkState(state); r != nil {
+		g.log.Warn("resume state not kept", "call", method, "reason", r.Reason)
+		return nil
+	}
+	return state
 }
 
 // unsent is the error of a call that the plugin has not seen.

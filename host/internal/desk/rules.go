@@ -24,15 +24,23 @@ func checkEvent(e *deskv1.Event) *Refusal {
 	if r := checkID("event_id", e.GetEventId()); r != nil {
 		return r
 	}
-	if state := e.GetState(); state != nil {
-		if size := len(state.GetData()); size > deskv1.MaxStateBytes {
-			return tooLarge("the resume state has %d bytes, at most %d are allowed", size, deskv1.MaxStateBytes)
-		}
-		if state.GetFormat() == 0 {
-			return invalid("the resume state has format 0; formats begin at 1")
-		}
+	if r := checkState(e.GetState()); r != nil {
+		return r
 	}
 	return checkPayload(e)
+}
+
+func checkState(state *deskv1.ResumeState) *Refusal {
+	if state == nil {
+		return nil
+	}
+	if size := len(state.GetData()); size > deskv1.MaxStateBytes {
+		return tooLarge("the resume state has %d bytes, at most %d are allowed", size, deskv1.MaxStateBytes)
+	}
+	if state.GetFormat() == 0 {
+		return invalid("the resume state has format 0; formats begin at 1")
+	}
+	return nil
 }
 
 func checkPayload(e *deskv1.Event) *Refusal {

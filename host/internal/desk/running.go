@@ -93,15 +93,18 @@ func (g *running) admit(batch []*deskv1.Event) ([]*deskv1.Event, error) {
 			return nil, err
 		}
 		if r := checkEvent(e); r != nil {
-			g.refused.Do(func() {
-				g.log.Warn("event refused", "chat_id", truncate(e.GetChatId(), deskv1.MaxIDBytes), "reason", r.Reason)
-			})
+			g.tellRefused(e.GetSeq(), r)
 			g.acks.settle(e.GetSeq(), r)
 			continue
 		}
 		kept = append(kept, e)
 	}
 	return kept, nil
+}
+
+// tellRefused tells the operator of an event that is not taken.
+func (g *running) tellRefused(seq uint64, r *Refusal) {
+	g.refused.Do(func() { g.log.Warn("event refused", "seq", seq, "code", r.Code, "reason", r.Reason) })
 }
 
 // acknowledge tells the plugin what is settled. While one acknowledgement is
@@ -114,7 +117,14 @@ func (g *running) acknowledge() {
 		case <-g.acks.due:
 		}
 		for ack := g.acks.next(); ack != nil; ack = g.acks.next() {
-			if g.stream.Send(&deskv1.EventsRequest{Kind: &deskv1.EventsRequest_Ack{Ack: ack}}) != nil {
+			// Send waits while the plugin does not read.
+			patience := g.limits.HealthInterval * time.Duration(g.limits.HealthMisses)
+			unread := time.AfterFunc(patience, func() {
+				g.end(fmt.Errorf("the plugin does not read its event stream: an acknowledgement has waited for %s", patience))
+			})
+			err := g.stream.Send(&deskv1.EventsRequest{Kind: &deskv1.EventsRequest_Ack{Ack: ack}})
+			unread.Stop()
+			if err != nil {
 				return // the receiver is told why
 			}
 		}
@@ -123,6 +133,9 @@ func (g *running) acknowledge() {
 
 // Settle records the outcome of an event.
 func (g *running) Settle(seq uint64, refusal *Refusal) {
+	if refusal != nil {
+		g.tellRefused(seq, refusal)
+	}
 	if !g.acks.settle(seq, refusal) {
 		g.log.Error("event settled that does not wait for it: a fault of the host", "seq", seq)
 	}

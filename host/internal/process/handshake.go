@@ -43,6 +43,9 @@ func readStdout(stdout *os.File, out *output, found chan<- handshake) {
 	}
 	w := &lineWriter{limit: maxHandshake, emit: func(line []byte, cut int) {
 		if waiting && cut == 0 && handshakeLine.Match(line) {
+			if noise > 0 {
+				out.log.Warn("the plugin wrote on standard output before the handshake; lines for the log belong on standard error", "lines", noise)
+			}
 			tell(handshake{string(bytes.TrimSpace(line)), checkHandshake(line)})
 			return
 		}

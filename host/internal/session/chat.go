@@ -161,7 +161,7 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 		sh.fatal(err)
 		return err
 	}
-	if sh.desks[s.head.GetDesk()] == nil {
+	if !sh.svc.knows(s.head.GetDesk()) {
 		return &Error{Code: CodeDeskUnknown, Detail: "The session's desk is no longer configured."}
 	}
 	c := &chat{
@@ -233,7 +233,7 @@ func (sh *shard) takeMessage(s *session, m Message, outcome chan<- Sent) (Sent, 
 	if limit := sh.svc.textLimit(c.deskName()); len(m.Text) > limit {
 		return Sent{}, &Error{Code: CodeTextTooLong, Detail: fmt.Sprintf("The text has %d bytes; the desk takes %d.", len(m.Text), limit)}
 	}
-	if len(c.outs) >= sh.svc.opts.Limits.QueuedMessages {
+	if len(c.outs) >= sh.svc.limits().QueuedMessages {
 		return Sent{}, &Error{Code: CodeTooManyMessages, Detail: "Too many messages of this chat are waiting for the desk."}
 	}
 	o := &out{
@@ -316,7 +316,7 @@ func (sh *shard) reached(c *chat, at time.Time) bool {
 
 // stepLimits ends what has lasted too long.
 func (sh *shard) stepLimits(c *chat) {
-	l := &sh.svc.opts.Limits
+	l := sh.svc.limits()
 	switch {
 	case c.starting():
 		if sh.reached(c, c.since.Add(l.StartTimeout)) {
@@ -399,8 +399,8 @@ func failure(err error) *desk.CallError {
 
 // stepLink has the desk's current generation start or resume the chat.
 func (sh *shard) stepLink(c *chat) {
-	d := sh.desks[c.deskName()]
-	if c.linked || c.linking || d == nil || d.gen == nil || !sh.reached(c, c.linkRetry.at) {
+	d := sh.desk(c.deskName())
+	if c.linked || c.linking || d.gen == nil || !sh.reached(c, c.linkRetry.at) {
 		return
 	}
 	if c.starting() {
@@ -435,7 +435,7 @@ func (sh *shard) callStart(c *chat, g desk.Generation) {
 		SignInToken:        c.signInToken,
 	}
 	var resp *deskv1.StartChatResponse
-	sh.call(sh.svc.opts.Limits.StartTimeout, func(ctx context.Context) (err error) {
+	sh.call(sh.svc.limits().StartTimeout, func(ctx context.Context) (err error) {
 		resp, err = g.StartChat(ctx, req)
 		return err
 	}, func(err error) {

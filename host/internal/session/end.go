@@ -56,7 +56,7 @@ func (sh *shard) stepEnd(c *chat) {
 		c.head.Unsettled = false
 		sh.batch.PutChat(c.head)
 	}
-	if c.head.GetEndOwed() && sh.reached(c, c.endedAt.Add(sh.svc.opts.Limits.EndRetry)) {
+	if c.head.GetEndOwed() && sh.reached(c, c.endedAt.Add(sh.svc.limits().EndRetry)) {
 		sh.svc.log.Error("a desk could not be told that a chat has ended; it may still be open there",
 			"desk", c.deskName(), "chat", c.id(), "attempts", c.head.GetEndAttempts())
 		sh.endSettled(c)
@@ -65,8 +65,8 @@ func (sh *shard) stepEnd(c *chat) {
 		sh.release(c)
 		return
 	}
-	d := sh.desks[c.deskName()]
-	if sh.parked || d == nil || d.gen == nil || !sh.reached(c, c.endRetry.at) {
+	d := sh.desk(c.deskName())
+	if sh.parked || d.gen == nil || !sh.reached(c, c.endRetry.at) {
 		return
 	}
 	sh.callEnd(c, d.gen)

@@ -22,7 +22,7 @@ func refuseInvalid(reason string) *desk.Refusal {
 
 // deskReady has the new generation take the desk's chats, oldest first.
 func (sh *shard) deskReady(g desk.Generation) {
-	d := sh.desks[g.Desk()]
+	d := sh.desk(g.Desk())
 	d.gen = g
 	for _, c := range sh.chatsOf(g.Desk()) {
 		c.linkRetry, c.endRetry = retry{}, retry{}
@@ -33,7 +33,7 @@ func (sh *shard) deskReady(g desk.Generation) {
 // deskDown takes the chats from a generation that is gone. Its calls under way
 // come back by themselves.
 func (sh *shard) deskDown(g desk.Generation, _ error) {
-	d := sh.desks[g.Desk()]
+	d := sh.desk(g.Desk())
 	if d.gen == g {
 		d.gen = nil
 		for _, c := range d.queue {
@@ -98,7 +98,7 @@ func (sh *shard) applyEvent(g desk.Generation, ev *deskv1.Event) (*desk.Refusal,
 		return refuseUnknown, nil
 	case !c.open():
 		return refuseOver, nil
-	case c.gen != nil && c.gen != g, c.gen == nil && sh.desks[g.Desk()].gen != g:
+	case c.gen != nil && c.gen != g, c.gen == nil && sh.desk(g.Desk()).gen != g:
 		return refuseMoved, nil
 	}
 	id := ev.GetEventId()

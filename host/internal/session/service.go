@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,10 +41,10 @@ type Options struct {
 
 // Service owns all sessions. Its methods may be called concurrently.
 type Service struct {
-	opts   Options
-	log    hclog.Logger
-	shards []*shard
-	desks  map[string]*deskState
+	opts     Options
+	log      hclog.Logger
+	shards   []*shard
+	settings atomic.Pointer[settings]
 
 	// ctx is the parent of every call to a plugin; calls waits for them.
 	ctx    context.Context
@@ -55,6 +57,15 @@ type Service struct {
 
 	dead    chan struct{} // closed on a fatal error
 	deadErr chan error
+}
+
+// settings are what [Service.Reconfigure] changes. They are replaced as a whole.
+type settings struct {
+	// desks has every desk since the start; those that are configured are known.
+	desks       map[string]*deskState
+	known       []string
+	defaultDesk string
+	limits      Limits
 }
 
 // deskState is what all shards may know of a desk.
@@ -79,15 +90,13 @@ func New(opts Options) (*Service, error) {
 	s := &Service{
 		opts:    opts,
 		log:     opts.Log,
-		desks:   make(map[string]*deskState, len(opts.Desks)),
 		closing: make(chan struct{}),
 		dead:    make(chan struct{}),
 		deadErr: make(chan error, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	for _, name := range opts.Desks {
-		s.desks[name] = new(deskState)
-	}
+	s.settings.Store(&settings{})
+	s.Reconfigure(opts.Desks, opts.DefaultDesk, opts.Limits)
 	for range shards {
 		s.shards = append(s.shards, newShard(s))
 	}
@@ -99,6 +108,31 @@ func New(opts Options) (*Service, error) {
 	}
 	return s, nil
 }
+
+// Reconfigure changes the desks and the limits. A desk that is no longer named
+// takes no new sessions and no new chats; its open chats are away until they end
+// by desk_away_limit, or it is named again. It is not called concurrently.
+func (s *Service) Reconfigure(desks []string, defaultDesk string, limits Limits) {
+	next := &settings{known: desks, defaultDesk: defaultDesk, limits: limits}
+	next.desks = maps.Clone(s.settings.Load().desks)
+	if next.desks == nil {
+		next.desks = make(map[string]*deskState, len(desks))
+	}
+	for _, name := range desks {
+		if next.desks[name] == nil {
+			next.desks[name] = new(deskState)
+		}
+	}
+	s.settings.Store(next)
+}
+
+// desk is what is known of a desk, nil if it was not configured in this run.
+func (s *Service) desk(name string) *deskState { return s.settings.Load().desks[name] }
+
+// knows tells whether a desk is configured now.
+func (s *Service) knows(name string) bool { return slices.Contains(s.settings.Load().known, name) }
+
+func (s *Service) limits() *Limits { return &s.settings.Load().limits }
 
 // load gives each shard its open chats. The shards do not run yet.
 func (s *Service) load() error {
@@ -182,15 +216,15 @@ func (s *Service) fail(err error) {
 
 // count keeps the number of a desk's open chats.
 func (s *Service) count(c *chat, n int64) {
-	if d := s.desks[c.deskName()]; d != nil { // the desk may have left the configuration
+	if d := s.desk(c.deskName()); d != nil { // the desk may have left the configuration
 		d.chats.Add(n)
 	}
 }
 
 // textLimit is how many bytes of text a desk takes.
 func (s *Service) textLimit(name string) int {
-	limit := s.opts.Limits.TextBytes
-	if d := s.desks[name]; d != nil {
+	limit := s.limits().TextBytes
+	if d := s.desk(name); d != nil {
 		if n := int(d.described.Load().GetMaxTextBytes()); n > 0 {
 			limit = min(limit, n)
 		}
@@ -200,8 +234,9 @@ func (s *Service) textLimit(name string) int {
 
 // Chats returns how many chats are open at each desk.
 func (s *Service) Chats() map[string]int {
-	out := make(map[string]int, len(s.desks))
-	for name, d := range s.desks {
+	desks := s.settings.Load().desks
+	out := make(map[string]int, len(desks))
+	for name, d := range desks {
 		out[name] = int(d.chats.Load())
 	}
 	return out
@@ -250,10 +285,9 @@ func (s *Service) await(ctx context.Context, sh *shard, fn func() error) error {
 func (s *Service) Create(ctx context.Context, req CreateRequest) (*Created, error) {
 	name := req.Desk
 	if name == "" {
-		name = s.opts.DefaultDesk
+		name = s.settings.Load().defaultDesk
 	}
-	d, ok := s.desks[name]
-	if !ok {
+	if !s.knows(name) {
 		detail := "There is no desk of that name."
 		if name == "" {
 			detail = "The request names no desk, and the host has no default desk."
@@ -284,8 +318,8 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*Created, erro
 	return &Created{
 		ID:           head.GetId(),
 		Token:        token,
-		ExpiresAt:    now.Add(s.opts.Limits.SessionTTL),
-		Capabilities: d.capabilities(),
+		ExpiresAt:    now.Add(s.limits().SessionTTL),
+		Capabilities: s.desk(name).capabilities(),
 	}, nil
 }
 
@@ -314,10 +348,10 @@ func (s *Service) Info(ctx context.Context, ref Ref) (*Info, error) {
 		info = &Info{
 			ID:        ses.head.GetId(),
 			Desk:      ses.head.GetDesk(),
-			ExpiresAt: ses.used.Add(s.opts.Limits.SessionTTL),
+			ExpiresAt: ses.used.Add(s.limits().SessionTTL),
 			LastSeq:   ses.head.GetLastSeq(),
 		}
-		if d := s.desks[ses.head.GetDesk()]; d != nil {
+		if d := s.desk(ses.head.GetDesk()); d != nil {
 			info.Capabilities = d.capabilities()
 		}
 		if c := ses.chat; c != nil {
@@ -391,7 +425,7 @@ func (s *Service) Availability(ctx context.Context, ref Ref) (*Availability, err
 		return nil, err
 	}
 	no := false
-	d := s.desks[name]
+	d := s.desk(name)
 	if d == nil {
 		return &Availability{Online: &no}, nil
 	}
@@ -471,7 +505,7 @@ func (s *Service) SendMessage(ctx context.Context, ref Ref, m Message) (*Sent, e
 	if !pending(sent.Status) {
 		return &sent, nil
 	}
-	timer := time.NewTimer(s.opts.Limits.SendWait)
+	timer := time.NewTimer(s.limits().SendWait)
 	defer timer.Stop()
 	select {
 	case sent = <-outcome:
@@ -562,7 +596,7 @@ func (s *Service) Transcript(ctx context.Context, ref Ref, fn func(*recordv1.Ent
 
 // Ready implements desk.Handler.
 func (s *Service) Ready(g desk.Generation) {
-	d := s.desks[g.Desk()]
+	d := s.desk(g.Desk())
 	d.described.Store(g.Describe())
 	d.current.Store(&g)
 	for _, sh := range s.shards {
@@ -572,7 +606,7 @@ func (s *Service) Ready(g desk.Generation) {
 
 // Down implements desk.Handler.
 func (s *Service) Down(g desk.Generation, cause error) {
-	d := s.desks[g.Desk()]
+	d := s.desk(g.Desk())
 	if cur := d.generation(); cur != nil && cur.Number() == g.Number() {
 		d.current.Store(nil)
 	}

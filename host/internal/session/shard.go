@@ -68,10 +68,17 @@ func newShard(s *Service) *shard {
 		desks:    make(map[string]*shardDesk),
 		now:      time.Now(),
 	}
-	for name := range s.desks {
-		sh.desks[name] = new(shardDesk)
-	}
 	return sh
+}
+
+// desk is what the shard knows of a desk, which need not be configured.
+func (sh *shard) desk(name string) *shardDesk {
+	d := sh.desks[name]
+	if d == nil {
+		d = new(shardDesk)
+		sh.desks[name] = d
+	}
+	return d
 }
 
 // post hands a task to the shard. It waits while the inbox is full, and returns
@@ -263,7 +270,7 @@ func (sh *shard) authorized(ref Ref) (*session, error) {
 // useGrain is how exactly the last use of a session is kept in the journal: not
 // every request is worth a write.
 func (sh *shard) useGrain() time.Duration {
-	return min(time.Hour, sh.svc.opts.Limits.SessionTTL/24)
+	return min(time.Hour, sh.svc.limits().SessionTTL/24)
 }
 
 func (sh *shard) use(s *session) {
@@ -279,7 +286,7 @@ func (sh *shard) expired(s *session) bool {
 	if s.chat != nil || len(s.ending) > 0 || len(s.feeds) > 0 {
 		return false
 	}
-	return sh.now.Sub(s.used) > sh.svc.opts.Limits.SessionTTL+sh.useGrain()
+	return sh.now.Sub(s.used) > sh.svc.limits().SessionTTL+sh.useGrain()
 }
 
 // load returns a session from memory or from the journal, nil if there is none.

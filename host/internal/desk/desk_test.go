@@ -117,6 +117,7 @@ func newFixture(t testing.TB, plugin string, handler Handler) *fixture {
 	limits := DefaultLimits()
 	limits.BackoffMin, limits.BackoffMax = 10*time.Millisecond, 50*time.Millisecond
 	limits.DrainTimeout, limits.StopTimeout = 5*time.Second, 5*time.Second
+	limits.Process.Memory = 8 << 30 // the race detector has its own, and a test sends 100 MB
 	f := &fixture{logs: &logs{}}
 	f.opts = Options{
 		Name: "support",

@@ -41,7 +41,7 @@ type conversation struct {
 	// ending is set when the host has taken the user's end of the chat, and ended
 	// when its entry has come, which may be before the request is answered.
 	ending bool
-	ended bool
+	ended  bool
 	// over is set when there is nothing more to do.
 	over bool
 	// offline is set while the host cannot be reached.

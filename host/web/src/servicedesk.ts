@@ -14,6 +14,7 @@ import type { Agent, ChatInfo, ClientError, Entry, Part, ServiceDeskOptions, Sta
 const english: Texts = {
   stillWaiting: "You are still waiting for an agent.",
   disconnected: "The connection was lost. Trying again; you keep your place.",
+  ended: "The chat was ended, as the connection to the agent was lost.",
   noFiles: "Files cannot be sent in this chat.",
 };
 
@@ -327,10 +328,10 @@ export class ServiceDesk implements WidgetDesk {
     if (stage === "waiting") {
       await callback.setErrorStatus({ type: connecting, ...(message && { messageToUser: message }) });
     } else if (stage === "joined") {
-      if (message) {
-        const response_type = by === "desk" || by === "host" ? "inline_error" : "text";
-        await callback.sendMessageToUser({ output: { generic: [{ response_type, text: message }] } });
-      }
+      const fault = by === "desk" || by === "host";
+      const text = message || (fault && this.texts.ended);
+      const response_type = fault ? "inline_error" : "text";
+      if (text) await callback.sendMessageToUser({ output: { generic: [{ response_type, text }] } });
       // Not everything is the agent's doing, and a widget has other words for that.
       const end = by === "agent" ? undefined : this.instance.serviceDesk?.endConversation;
       await (end ? end() : callback.agentEndedChat());

@@ -153,6 +153,8 @@ export interface Texts {
   stillWaiting: string;
   /** To a waiting user, while the host or the desk is out of reach. */
   disconnected: string;
+  /** When the chat was ended by neither the user nor the agent, and nobody said why. */
+  ended: string;
   /** About a file that the user has chosen. */
   noFiles: string;
 }

@@ -1,5 +1,5 @@
 // What both pages give the widget. ?desk=NAME talks to another desk, ?skip connects without the card,
-// ?availability=SECONDS and ?join=SECONDS set the widget's time-outs.
+// ?availability=SECONDS and ?join=SECONDS set the widget's time-outs, ?inside lets tests see its state.
 
 import type { ChatInstance, PublicConfig } from "@carbon/ai-chat";
 import { serviceDeskFactory } from "../../dist/bridge.js";
@@ -8,7 +8,8 @@ import { answer } from "./assistant.js";
 const query = new URLSearchParams(location.search);
 const desk = query.get("desk");
 
-export const options: PublicConfig = {
+export const options: PublicConfig & { exposeServiceManagerForTesting: boolean } = {
+  exposeServiceManagerForTesting: query.has("inside"),
   openChatByDefault: true,
   messaging: { customSendMessage: answer },
   serviceDeskFactory: serviceDeskFactory({ locale: navigator.language, ...(desk && { desk }) }),

@@ -44,6 +44,16 @@ class Program {
   }
 }
 
+/** Asks again until the answer is as wanted. */
+export async function eventually(ask, what) {
+  for (const end = Date.now() + patience; ; ) {
+    const answer = await ask();
+    if (answer) return answer;
+    assert.ok(Date.now() < end, `waited too long for ${what}`);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+}
+
 async function within(promise, what) {
   let timer;
   const late = new Promise((_, fail) => (timer = setTimeout(() => fail(new Error(`waited too long for ${what}`)), patience)));
@@ -99,9 +109,10 @@ export class Host {
   admin = "127.0.0.1:0";
 
   /** desks: {name: settings of the mock plugin}; the first one is the default. */
-  constructor(desks) {
+  constructor(desks, limits = {}) {
     this.folder = mkdtempSync(join(tmpdir(), "deskhost-page-"));
     this.desks = desks;
+    this.limits = limits;
   }
 
   async start() {
@@ -116,6 +127,7 @@ export class Host {
       demo: true,
       desks: names.map((name) => ({ name, plugin: "mock", config: this.desks[name] })),
       default_desk: names[0],
+      limits: this.limits,
     }, null, 2));
     this.program = new Program(join(bin, "deskhost"), ["run", "--config", file]);
     const [url, admin] = urls(await this.program.line(/ready/));
@@ -174,12 +186,12 @@ export function browser() {
   });
 }
 
-/** The demo page in a browser context of its own. */
+/** The demo page, or another page of the host, in a browser context of its own. */
 export class Page {
-  static async open(chromium, host, query = "", { withoutSockets = false, ...options } = {}) {
+  static async open(chromium, host, path = "", { withoutSockets = false, ...options } = {}) {
     const context = await chromium.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     if (withoutSockets) await context.addInitScript(() => delete globalThis.WebSocket);
-    const page = new Page();
+    const page = new this();
     page.tab = await context.newPage();
     page.tab.setDefaultTimeout(patience);
     page.host = host;
@@ -193,7 +205,7 @@ export class Page {
     page.tab.on("console", (line) => {
       if (/Content Security Policy/.test(line.text())) page.errors.push(line.text());
     });
-    await page.tab.goto(`${host.url}/${query}`);
+    await page.tab.goto(`${host.url}/${path}`);
     return page;
   }
 

@@ -1,0 +1,478 @@
+// IBM's widget, @carbon/ai-chat, in Chromium with the bridge, against the built
+// host, the mock plugin and mock desks. At desk "manual" the tests play the
+// agent.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { browser, Desk, eventually, Host } from "./harness.mjs";
+import { Widget } from "./widget.mjs";
+
+let chromium;
+let manual;
+let host;
+/** The keys of conversations. */
+const had = new Set();
+
+before(async () => {
+  [chromium, manual] = await Promise.all([browser(), Desk.start("--console")]);
+  host = new Host(
+    {
+      manual: { url: manual.url },
+      closed: { online: false },
+      unsure: { online: null },
+      mute: { calls: { availability: { delay_ms: 20_000 } } },
+      queue: { queue: { position: 3, wait_minutes: 7, step_ms: 1500, message: "Thank you for waiting." } },
+      refusing: { calls: { start: { fail: "refused", user_message: "We are closed on Sundays." } } },
+      failing: { calls: { send: { fail: "invalid" } } },
+      slow: { calls: { send: { delay_ms: 5000 } } },
+    },
+    { abandon_waiting: "15s", abandon_connected: "15s" },
+  );
+  await host.start();
+});
+
+after(async () => {
+  await chromium?.close();
+  await host?.kill();
+  await manual?.program.kill();
+  host?.remove();
+});
+
+const open = (query, options) => Widget.open(chromium, host, query, options);
+
+/** The conversation that the page has just asked for. */
+async function waiting(query, options) {
+  const page = await open(query, options);
+  await page.waits();
+  return { page, ...(await agent()) };
+}
+
+/** The agent of the newest conversation, which no test has had. */
+async function agent() {
+  const { key } = await eventually(async () => {
+    const latest = await manual.latest();
+    return latest && !had.has(latest.key) && latest;
+  }, "the conversation at the desk");
+  had.add(key);
+  return {
+    key,
+    ada: (...steps) => manual.act(key, "ada", ...steps),
+    atDesk: async () => (await manual.call("GET", "/console/api/state")).conversations.find((c) => c.key === key),
+  };
+}
+
+async function withAda(query, options) {
+  const chat = await waiting(query, options);
+  await chat.ada({ join: "ada" });
+  await chat.page.is("connected");
+  await chat.page.sees("Ada connected.");
+  return chat;
+}
+
+/** Whether the desk has been told, or has said, that the conversation is over. */
+const over = (atDesk) => eventually(async () => (await atDesk()).state === "ended", "the end at the desk");
+
+describe("the card", () => {
+  for (const [desk, text] of [
+    ["manual", "Somebody is there for you."],
+    ["unsure", "Somebody is there for you."],
+    ["closed", "Nobody is there at the moment."],
+  ]) {
+    test(`desk ${desk}: ${text}`, async () => {
+      const page = await open(`?desk=${desk}`);
+      await page.asks();
+      await page.sees(text);
+      assert.equal(await page.button("Connect to agent").count(), desk === "closed" ? 0 : 1);
+      await page.close();
+    });
+  }
+
+  test("a desk that does not answer in time is taken for closed", async () => {
+    const page = await open("?desk=mute&availability=1");
+    await page.asks();
+    await page.sees("Nobody is there at the moment.");
+    await page.close();
+  });
+
+  test("a chat begins without the card", async () => {
+    const page = await open("?skip");
+    await page.asks();
+    await page.is("waiting");
+    const { ada } = await agent();
+    await ada({ join: "ada" });
+    await page.is("connected");
+    await page.close();
+  });
+});
+
+describe("waiting", () => {
+  test("position and wait are shown while they change", async () => {
+    const page = await open("?desk=queue");
+    await page.waits();
+    await page.sees("7 minutes");
+    await page.is("connected");
+    await page.close();
+  });
+
+  test("the agent reads what was said before, and the summary", async () => {
+    const { page, key } = await waiting();
+    const { events } = await manual.call("GET", `/v1/conversations/${encodeURIComponent(key)}/events?after=0`);
+    const { text, history } = events[0].start;
+    assert.equal(text, "A human, please\n\nThe user asked the assistant for a human.");
+    assert.deepEqual(
+      history.map(({ from, text }) => [from, text.slice(0, 15)]),
+      [["assistant", "Hello! I am a s"], ["user", "A human, please"], ["assistant", "I will see who "]],
+    );
+    await page.close();
+  });
+
+  test("cancelled by the user", async () => {
+    const { page, atDesk } = await waiting();
+    await page.cancels();
+    await over(atDesk);
+    await page.close();
+  });
+
+  test("nobody joins in the widget's time", async () => {
+    const { page, atDesk } = await waiting("?join=1");
+    await page.sees("No agents accepted the chat");
+    await page.is("none");
+    await over(atDesk);
+    await page.close();
+  });
+
+  test("refused by the desk: the user reads why", async () => {
+    const page = await open("?desk=refusing");
+    await page.asks();
+    await page.button("Connect to agent").click();
+    await page.sees("We are closed on Sundays.");
+    await page.is("none");
+    assert.deepEqual(page.errors.splice(0).length, 1, "the widget passes the rejection on");
+    await page.close();
+  });
+
+  test("ended before anybody joined: the user reads why, and may ask again", async () => {
+    const { page, ada } = await waiting();
+    await ada({ trouble: { kind: "no_agent", message: "All have gone home." } });
+    await page.sees("All have gone home.");
+    await page.is("none");
+    await page.asksAgain();
+    await page.close();
+  });
+});
+
+for (const variant of ["", "react.html"]) {
+  test(`a chat from its start to its end, and another one (${variant || "web component"})`, async () => {
+    const { page, key, ada, atDesk } = await withAda("", { variant });
+
+    await ada({ say: "Hello, **I am Ada** <img src=x onerror=alert(1)>" }, { typing: true });
+    await page.sees("Hello, I am Ada <img src=x onerror=alert(1)>");
+    assert.equal(await page.log.locator("strong", { hasText: "I am Ada" }).count(), 1);
+    await page.tab.locator(".cds-aichat--processing-label, cds-aichat-processing, .cds-aichat--processing").first().waitFor();
+    await ada({ typing: false });
+    await ada(
+      { message: [{ type: "image", url: `${host.url}/icon.svg`, alt_text: "An icon" }] },
+      { message: [{ type: "text", text: "Please read this:" }, { type: "link", url: "https://example.com/terms", label: "Terms" }] },
+      { message: [{ type: "inline_error", text: "No such order." }] },
+    );
+    await page.sees("No such order.");
+    await page.log.locator('img[alt="An icon"]').waitFor();
+    await page.log.getByText("Terms").waitFor();
+
+    await page.input.click();
+    await page.tab.keyboard.type("My lamp");
+    await eventually(async () => (await atDesk()).typing, "the user's typing at the desk");
+    await page.tab.keyboard.press("Enter");
+    await page.sees("My lamp");
+    await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
+    assert.deepEqual(await manual.userTexts(key), ["My lamp"]);
+
+    await ada({ transfer: "grace" });
+    await page.sees("You're being transferred.");
+    await manual.act(key, "grace", { join: "grace" }, { say: "Grace here." });
+    await page.sees("Grace connected.");
+    await page.sees("Grace here.");
+    await manual.act(key, "grace", { leave: true });
+    await page.sees("Grace disconnected.");
+    await ada({ join: "ada" }, { say: "It is me again." });
+    await page.sees("It is me again.");
+    assert.deepEqual(await page.told(/(?:Ada|Grace) (?:dis)?connected\./g), [
+      "Ada connected.",
+      "Grace connected.",
+      "Grace disconnected.",
+      "Ada connected.",
+    ]);
+
+    await ada({ end: "" });
+    await page.sees("Ada ended the chat.");
+    await page.is("none");
+    await page.sees("Can I help you with anything else?");
+
+    await page.asksAgain();
+    const second = await agent();
+    assert.notEqual(second.key, key);
+    await second.ada({ join: "ada" }, { say: "What else?" });
+    await page.sees("What else?");
+    await page.disconnects();
+    await over(second.atDesk);
+    await page.close();
+  });
+}
+
+describe("messages", () => {
+  const failed = (page) => page.log.filter({ hasText: "There is an error with the message" }).last();
+
+  test("one that the desk does not take is marked", async () => {
+    const page = await open("?desk=failing");
+    await page.waits();
+    await page.is("connected");
+    await page.says("Hello");
+    await failed(page).waitFor();
+    await page.close();
+  });
+
+  test("one that fails after it was taken is marked, too", async () => {
+    const { page, key, ada } = await withAda();
+    await page.says("Hello");
+    await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
+    await ada({ trouble: { kind: "message_failed", message: "Not shown." } });
+    await failed(page).waitFor();
+    await page.close();
+  });
+
+  test("one that takes long is shown as being tried, then as sent", async () => {
+    const page = await open("?desk=slow&inside");
+    await page.waits();
+    await page.is("connected");
+    await page.says("Hello");
+    const errorState = (wanted) =>
+      page.tab.waitForFunction(
+        (wanted) =>
+          Object.values(globalThis.chat.serviceManager.store.getState().allMessagesByID).find(
+            ({ input }) => input?.text === "Hello",
+          )?.history?.error_state === wanted,
+        wanted,
+      );
+    const [none, retrying] = [1, 4];
+    await errorState(retrying);
+    await errorState(none);
+    await page.sees("You said: Hello");
+    await page.close();
+  });
+
+  test("fifty from both sides at once: each once, and in order", async () => {
+    const { page, key, ada } = await withAda();
+    const numbers = [...Array(50).keys()];
+    const agents = (async () => {
+      for (const n of numbers) await ada({ say: `agent ${n}` });
+    })();
+    for (const n of numbers) await page.says(`user ${n}`);
+    await agents;
+    await page.sees(/\bagent 49\b/);
+    await eventually(async () => (await manual.userTexts(key)).length >= 50, "the messages at the desk");
+    assert.deepEqual(await manual.userTexts(key), numbers.map((n) => `user ${n}`));
+    assert.deepEqual(await page.told(/\bagent \d+\b/g), numbers.map((n) => `agent ${n}`));
+    assert.deepEqual(await page.told(/\buser \d+\b/g), numbers.map((n) => `user ${n}`));
+    await page.close();
+  });
+});
+
+describe("a reload", () => {
+  test("with a card: the next chat is as if there had been none", async () => {
+    const page = await open();
+    await page.asks();
+    await page.button("Connect to agent").waitFor();
+    await page.reload();
+    await page.waits();
+    await page.close();
+  });
+
+  test("while waiting: a card leads back into the same chat", async () => {
+    const { page, key, ada } = await waiting();
+    await page.reload();
+    await page.sees("You are still waiting for an agent.");
+    await page.button("Connect to agent").click();
+    await page.is("waiting");
+    await ada({ join: "ada" }, { say: "Hello" });
+    await page.sees("Hello");
+    assert.equal((await manual.latest()).key, key);
+    await page.close();
+  });
+
+  test("while waiting, with no card needed: the agent has joined meanwhile", async () => {
+    const { page, key, ada } = await (async () => {
+      const page = await open("?skip");
+      await page.asks();
+      await page.is("waiting");
+      return { page, ...(await agent()) };
+    })();
+    await page.tab.goto("about:blank");
+    await ada({ join: "ada" }, { say: "Are you there?" });
+    await page.tab.goto(`${host.url}/carbon/?skip`);
+    await page.sees("Are you there?");
+    await page.is("connected");
+    assert.deepEqual(await page.told(/Ada connected\./g), ["Ada connected."]);
+    await page.says("Yes");
+    await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
+    await page.close();
+  });
+
+  test("while connected: the chat goes on, and nothing is shown twice", async () => {
+    const { page, key, ada } = await withAda();
+    await ada({ say: "before" });
+    await page.sees("before");
+    await page.tab.goto("about:blank");
+    await ada({ say: "meanwhile" });
+    await page.tab.goto(`${host.url}/carbon/`);
+    await page.sees("meanwhile");
+    await page.says("after");
+    await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
+    await ada({ say: "the end" });
+    await page.sees("the end");
+    assert.deepEqual(await page.told(/before|meanwhile|the end/g), ["meanwhile", "the end"]);
+    await page.close();
+  });
+
+  test("the chat ended meanwhile: its last words are shown, then its end", async () => {
+    const { page, ada } = await withAda();
+    await page.tab.goto("about:blank");
+    await ada({ say: "Goodbye." }, { end: "" });
+    await page.tab.goto(`${host.url}/carbon/`);
+    await page.sees("Goodbye.");
+    await page.sees("Ada ended the chat.");
+    await page.is("none");
+    await page.close();
+  });
+
+  test("after the end: the assistant greets, and nothing is left of the chat", async () => {
+    const { page, ada } = await withAda();
+    await ada({ end: "" });
+    await page.is("none");
+    await page.reload();
+    await page.sees("I am a small assistant");
+    assert.equal(await page.button("Connect to agent").count(), 0);
+    await page.close();
+  });
+
+  test("a page that is gone for good is ended by the host", async () => {
+    const { page, atDesk } = await withAda();
+    await page.close();
+    await over(atDesk);
+  });
+});
+
+describe("the host is killed and started again", () => {
+  const lost = "your connection to the live agent was lost";
+
+  test("with a card", async () => {
+    const page = await open();
+    await page.asks();
+    await page.button("Connect to agent").waitFor();
+    await host.kill();
+    await page.button("Connect to agent").click();
+    await page.is("waiting");
+    await host.start();
+    const { ada } = await agent();
+    await ada({ join: "ada" });
+    await page.is("connected");
+    await page.close();
+  });
+
+  test("while waiting: the user is told, and keeps the place", async () => {
+    const { page, ada } = await waiting();
+    await host.kill();
+    await page.sees("The connection was lost. Trying again");
+    await host.start();
+    await page.tab.waitForFunction(() => !document.body.innerText.includes("Trying again"));
+    await ada({ join: "ada" }, { say: "Hello" });
+    await page.sees("Hello");
+    await page.is("connected");
+    await page.close();
+  });
+
+  test("while connected: shown as disconnected, and back by itself", async () => {
+    const { page, key, ada } = await withAda();
+    await host.kill();
+    await page.sees(lost);
+    await ada({ say: "meanwhile" });
+    await host.start();
+    await page.sees("The agent reconnected.");
+    await page.sees("meanwhile");
+    await page.says("after");
+    await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
+    assert.deepEqual(await page.told(/meanwhile/g), ["meanwhile"]);
+    await page.close();
+  });
+
+  test("while the page is reloaded: it waits, and goes on", async () => {
+    const { page, ada } = await withAda();
+    // The page itself comes from the host, so it is put away and taken out again.
+    await page.tab.route("**/carbon/**", (route) => route.continue());
+    await page.tab.goto("about:blank");
+    await host.kill();
+    await host.start();
+    await page.tab.goto(`${host.url}/carbon/`);
+    await ada({ say: "still here" });
+    await page.sees("still here");
+    await page.close();
+  });
+
+  test("ended by the user meanwhile: the desk learns it, and a new chat begins", async () => {
+    const { page, key, atDesk } = await withAda();
+    await host.kill();
+    await page.sees(lost);
+    await page.disconnects();
+    await host.start();
+    await over(atDesk);
+    await page.asksAgain();
+    assert.notEqual((await agent()).key, key);
+    await page.close();
+  });
+
+  test("with its data lost: the chat ends in the widget", async () => {
+    const { page } = await withAda();
+    await host.kill();
+    host.loseData();
+    await host.start();
+    await page.sees("The chat was ended, as the connection to the agent was lost.");
+    await page.is("none");
+    await page.close();
+  });
+});
+
+test("the network goes away and comes back", async () => {
+  const { page, key, ada } = await withAda();
+  await page.tab.context().setOffline(true);
+  await page.sees("your connection to the live agent was lost");
+  await ada({ say: "said meanwhile" });
+  await page.tab.context().setOffline(false);
+  await page.sees("The agent reconnected.");
+  await page.sees("said meanwhile");
+  await page.says("back");
+  await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
+  assert.deepEqual(await page.told(/said meanwhile/g), ["said meanwhile"]);
+  await page.close();
+});
+
+test("two tabs of one session each show what the agent says, once", async () => {
+  const { page, key, ada } = await withAda();
+  const [second] = await Promise.all([
+    page.tab.context().waitForEvent("page"),
+    page.tab.evaluate(() => void window.open(location.href)),
+  ]);
+  const other = Object.assign(new Widget(), { tab: second });
+  await other.ready();
+  await other.is("connected");
+  await ada({ say: "to both" });
+  await other.says("from the second");
+  await page.says("from the first");
+  await eventually(async () => (await manual.userTexts(key)).length === 2, "the messages at the desk");
+  await ada({ say: "the end" });
+  for (const tab of [page, other]) {
+    await tab.sees("the end");
+    assert.deepEqual(await tab.told(/to both|the end/g), ["to both", "the end"]);
+  }
+  await page.disconnects();
+  await other.is("none");
+  await page.close();
+});

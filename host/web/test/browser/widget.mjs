@@ -1,0 +1,104 @@
+// The pages at /carbon/ in a browser: the widget as its user meets it.
+
+import { Page } from "./harness.mjs";
+
+export class Widget extends Page {
+  /** variant: "" for the web component, "react.html" for the React one. */
+  static async open(chromium, host, query = "", { variant = "", ...options } = {}) {
+    const page = await super.open(chromium, host, `carbon/${variant}${query}`, options);
+    await page.ready();
+    return page;
+  }
+
+  /** Waits until the widget takes input. */
+  ready() {
+    return this.tab.waitForFunction(() => globalThis.chat?.getState().isHydratingCounter === 0);
+  }
+
+  async reload() {
+    await this.tab.reload();
+    await this.ready();
+  }
+
+  /** What the widget shows of the conversation, one element a message. */
+  get log() {
+    return this.tab.locator('[data-testid^="message-by-index-"]');
+  }
+
+  /** Waits for a text in the conversation. */
+  sees(text) {
+    return this.log.filter({ hasText: text }).last().waitFor();
+  }
+
+  /** The input, once it may be used. */
+  get input() {
+    return this.tab.locator('[data-testid="input_field"][contenteditable="true"]');
+  }
+
+  async says(text) {
+    await this.input.click();
+    await this.tab.keyboard.insertText(text);
+    await this.tab.keyboard.press("Enter");
+  }
+
+  button(name) {
+    return this.tab.getByRole("button", { name, exact: true });
+  }
+
+  /** Asks the assistant for a human. */
+  async asks() {
+    await this.sees("I am a small assistant");
+    await this.says("A human, please");
+  }
+
+  /** Asks for a human once more, behind the end of a chat. */
+  async asksAgain() {
+    await this.tab.getByText("Type something...").first().waitFor();
+    const cards = await this.log.filter({ hasText: "Live agent support" }).count();
+    await this.says("A human, please");
+    await this.log.filter({ hasText: "Live agent support" }).nth(cards).waitFor();
+    await this.button("Connect to agent").last().click();
+    await this.is("waiting");
+  }
+
+  /** Waits for the widget's idea of the chat: none, waiting or connected. */
+  is(state) {
+    return this.tab.waitForFunction((state) => {
+      const { isConnecting, isConnected } = globalThis.chat?.getState().humanAgent ?? {};
+      return state === (isConnected ? "connected" : isConnecting ? "waiting" : "none");
+    }, state);
+  }
+
+  async waits() {
+    await this.asks();
+    await this.button("Connect to agent").click();
+    await this.is("waiting");
+  }
+
+  async cancels() {
+    await this.button("Cancel").click();
+    await this.button("Cancel request").click();
+    await this.is("none");
+  }
+
+  async disconnects() {
+    await this.button("Disconnect").click();
+    await this.tab.getByText("Disconnect from live agent?").waitFor();
+    await this.button("Disconnect").last().click();
+    await this.is("none");
+  }
+
+  /** All texts of a form such as "agent 7", in the order of the conversation. */
+  async told(pattern) {
+    const text = await this.log.evaluateAll((messages) => {
+      const texts = [];
+      const collect = (node) => {
+        if (node instanceof Text) texts.push(node.data);
+        for (const child of [...(node.shadowRoot?.childNodes ?? []), ...node.childNodes]) collect(child);
+      };
+      messages.forEach(collect);
+      return texts.join("\n");
+    });
+    return text.match(pattern) ?? [];
+  }
+}

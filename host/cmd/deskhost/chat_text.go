@@ -255,6 +255,8 @@ var endReasons = map[string]string{
 	"start_failed":    "The chat could not be started.",
 	"start_timeout":   "The chat could not be started in time.",
 	"connect_failed":  "No agent could be reached.",
+	"chat_unknown":    "The desk knows the chat no more.",
+	"chat_over":       "The chat had ended at the desk.",
 	"join_timeout":    "No agent was free in time.",
 	"abandoned":       "The chat has ended because you were away.",
 	"desk_away":       "The chat has ended because the desk stayed out of reach.",

@@ -65,6 +65,7 @@ func (c *Client) call(ctx context.Context, patience time.Duration, method, path,
 	}
 	deadline := time.Now().Add(patience)
 	for attempt := 1; ; attempt++ {
+		reached := c.whenReached()
 		err := c.callOnce(ctx, method, path, token, content, into)
 		if err == nil {
 			return nil
@@ -74,9 +75,11 @@ func (c *Client) call(ctx context.Context, patience time.Duration, method, path,
 			if p.Final() {
 				return err
 			}
-			wait = max(wait, p.retryAfter)
+			if p.retryAfter > 0 {
+				wait, reached = max(wait, p.retryAfter), nil
+			}
 		}
-		if ctx.Err() != nil || time.Now().Add(wait).After(deadline) || !pause(ctx, wait) {
+		if ctx.Err() != nil || time.Now().Add(wait).After(deadline) || !pause(ctx, wait, reached) {
 			return err
 		}
 	}
@@ -141,12 +144,15 @@ func backoff(attempt int) time.Duration {
 	return longest/2 + rand.N(longest/2)
 }
 
-// pause waits, and tells false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
+// pause waits for so long, or until there is reason not to wait longer, which may
+// be nil. It tells false if ctx ended first.
+func pause(ctx context.Context, d time.Duration, reason <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-reason:
 		return true
 	case <-ctx.Done():
 		return false

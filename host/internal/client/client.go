@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -36,6 +37,11 @@ type Client struct {
 	url    string
 	http   *http.Client
 	dialer *websocket.Dialer
+
+	mu sync.Mutex
+	// reached is closed, and replaced, when a connection for entries stands: a
+	// call that waits for another try need not wait longer.
+	reached chan struct{}
 }
 
 // New makes a client of the host at a URL such as "https://chat.example.com".
@@ -63,7 +69,21 @@ func newClient(base string, dial func(ctx context.Context, network, address stri
 			HandshakeTimeout: attemptTimeout,
 			Subprotocols:     []string{subprotocol},
 		},
+		reached: make(chan struct{}),
 	}
+}
+
+func (c *Client) noteReached() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.reached)
+	c.reached = make(chan struct{})
+}
+
+func (c *Client) whenReached() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reached
 }
 
 // Session is what a host gave to its user. The token is a secret.

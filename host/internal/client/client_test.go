@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,7 @@ import (
 type network struct {
 	server *http.Server
 	conns  chan net.Conn
-	down   bool // dialling fails
+	down   atomic.Bool // dialling fails
 }
 
 func (n *network) Accept() (net.Conn, error) {
@@ -37,7 +38,7 @@ func (n *network) Close() error   { return nil }
 func (n *network) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	if n.down {
+	if n.down.Load() {
 		return nil, errors.New("connection refused")
 	}
 	near, far := net.Pipe()
@@ -113,7 +114,7 @@ func TestPatience(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, nil, func(t *testing.T, c *Client, n *network) {
-				n.down = true
+				n.down.Store(true)
 				begun := time.Now()
 				if err := test.call(t.Context(), c); err == nil || !strings.Contains(err.Error(), "refused") {
 					t.Errorf("got %v", err)
@@ -124,6 +125,39 @@ func TestPatience(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHostIsBack has a message leave as soon as the connection for entries stands.
+func TestHostIsBack(t *testing.T) {
+	t.Parallel()
+	handler, _ := events(t, func(conn *websocket.Conn) { conn.ReadMessage() })
+	inBubble(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/events") {
+			handler(w, r)
+		}
+	}, func(t *testing.T, c *Client, n *network) {
+		n.down.Store(true)
+		var work sync.WaitGroup
+		var sent, back time.Time
+		work.Go(func() {
+			if err := c.Send(t.Context(), session, "m1", "Hello"); err != nil {
+				t.Error(err)
+			}
+			sent = time.Now()
+		})
+		<-time.After(time.Minute) // In the bubble's time: the next try is seconds away.
+		n.down.Store(false)
+		ctx, cancel := context.WithCancel(t.Context())
+		work.Go(func() {
+			_ = c.Follow(ctx, session, 0, func(Entry) error { return nil }, func(bool) { back = time.Now() })
+		})
+		synctest.Wait()
+		cancel()
+		work.Wait()
+		if !sent.Equal(back) {
+			t.Errorf("the message left %v behind the connection", sent.Sub(back))
+		}
+	})
 }
 
 func TestRetryAfterIsObeyed(t *testing.T) {

@@ -35,11 +35,12 @@ const (
 // function is called after Follow has returned, nor both at once.
 func (c *Client) Follow(ctx context.Context, s Session, after uint64, take func(Entry) error, online func(bool)) error {
 	for attempt := 0; ; attempt++ {
-		if attempt > 0 && !pause(ctx, backoff(attempt)) {
+		if attempt > 0 && !pause(ctx, backoff(attempt), nil) {
 			return ctx.Err()
 		}
 		conn, err := c.dial(ctx, s, after)
 		if err == nil {
+			c.noteReached()
 			online(true)
 			opened := time.Now()
 			err = read(ctx, conn, &after, take)
@@ -58,7 +59,7 @@ func (c *Client) Follow(ctx context.Context, s Session, after uint64, take func(
 		case errors.As(err, &taken):
 			return taken.error
 		}
-		if p := (*Problem)(nil); errors.As(err, &p) && p.retryAfter > 0 && !pause(ctx, p.retryAfter) {
+		if p := (*Problem)(nil); errors.As(err, &p) && p.retryAfter > 0 && !pause(ctx, p.retryAfter, nil) {
 			return ctx.Err()
 		}
 	}

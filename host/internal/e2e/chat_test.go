@@ -497,3 +497,52 @@ func TestChatInPipes(t *testing.T) {
 		t.Errorf("the desk has %s, expected %s", got, want)
 	}
 }
+
+// TestChatAskedForAgain goes on after a run that died before it had heard the
+// answer to its request, and after one whose session is no more.
+func TestChatAskedForAgain(t *testing.T) {
+	t.Parallel()
+	desk := StartDesk(t)
+	h := NewHost(t, desk.Settings())
+	h.Start()
+	url, err := h.URL(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := h.Open(nil)
+	chat := other.Start("r1")
+	file := filepath.Join(t.TempDir(), "chat.json")
+	keep := func(token string) {
+		t.Helper()
+		state, err := json.Marshal(map[string]any{"url": url, "session_id": other.SessionID, "token": token, "request_id": "r1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, state, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	keep(other.Token)
+	p := openPane(t, "chat", "--url", url, "--state", file)
+	p.keys("Hello\r") // It leaves once the request is answered.
+	p.await("Ada: You said: Hello")
+	if got := chatOf(t, file); got != chat {
+		t.Errorf("the chat is %s, expected %s", got, chat)
+	}
+	p.keys("/quit\r")
+	p.await("The chat stays open")
+	p.ends(0)
+
+	keep("wrong")
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Binary(), "chat", "--url", url, "--state", file)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "run the command again for a new chat") {
+		t.Errorf("it ended with %v: %s", err, out)
+	}
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("the lost chat is kept: %v", err)
+	}
+}

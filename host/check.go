@@ -16,15 +16,17 @@ import (
 	"github.com/deskhost/deskhost/host/internal/desk"
 	"github.com/deskhost/deskhost/host/internal/desk/schema"
 	"github.com/deskhost/deskhost/host/internal/process"
-	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
+
+// checksAtOnce is how many plugins are asked at once what they are.
+const checksAtOnce = 4
 
 // Check finds what a configuration asks of its plugins in vain: it starts each
 // to ask what it is, and holds the desks' configurations to its schema. The
 // error is a [config.Problems]. It needs no data folder.
 func Check(ctx context.Context, c *config.Config, log hclog.Logger) error {
-	return inScratch(func(at desk.Source) error {
-		byDesk, err := checkDesks(ctx, c, at, log)
+	return inScratch(c.PluginDir, log, func(at desk.Source) error {
+		byDesk, err := newRoster(at, deskLimits(c.Limits), log).check(ctx, c.Desks)
 		if err != nil {
 			return err
 		}
@@ -35,8 +37,9 @@ func Check(ctx context.Context, c *config.Config, log hclog.Logger) error {
 	})
 }
 
-// inScratch gives fn a store and a run folder for as long as it runs.
-func inScratch(fn func(desk.Source) error) (err error) {
+// inScratch gives fn a plugin folder with a store, and a run folder, for as long
+// as it runs.
+func inScratch(pluginDir string, log hclog.Logger, fn func(desk.Source) error) (err error) {
 	dir, err := os.MkdirTemp("", "deskhost-")
 	if err != nil {
 		return err
@@ -48,58 +51,49 @@ func inScratch(fn func(desk.Source) error) (err error) {
 	}
 	// Its place may be outside of dir, if paths are long.
 	defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
-	return fn(desk.Source{StoreDir: filepath.Join(dir, "plugins"), RunDir: run})
+	folder, err := catalog.OpenFolder(pluginDir, filepath.Join(dir, "plugins"), log)
+	if err != nil {
+		return err
+	}
+	return fn(desk.Source{Folder: folder, RunDir: run})
 }
 
-// checkDesks returns the problems of each desk. Each plugin is started once,
-// however many desks of one user use it.
-func checkDesks(ctx context.Context, c *config.Config, at desk.Source, log hclog.Logger) ([]config.Problems, error) {
-	type answer struct {
-		plugin   catalog.Plugin
-		describe *deskv1.DescribeResponse
-		err      error
-	}
-	type program struct{ plugin, user string }
-	answers := map[program]*answer{}
+// check returns the problems of each of these desks.
+func (r *roster) check(ctx context.Context, desks []config.Desk) ([]config.Problems, error) {
 	var all errgroup.Group
-	all.SetLimit(4)
-	for _, d := range c.Desks {
-		if answers[program{d.Plugin, d.User}] != nil {
-			continue
-		}
-		a := new(answer)
-		answers[program{d.Plugin, d.User}] = a
-		source := at
-		source.PluginDir, source.Plugin, source.User = c.PluginDir, d.Plugin, d.User
+	all.SetLimit(checksAtOnce)
+	problems := make([]config.Problems, len(desks))
+	for i, d := range desks {
 		all.Go(func() error {
-			a.plugin, a.describe, a.err = desk.Inspect(ctx, source, deskLimits(c.Limits), log)
+			problems[i] = r.checkDesk(ctx, d)
 			return ctx.Err()
 		})
 	}
-	if err := all.Wait(); err != nil {
-		return nil, err
+	return problems, all.Wait()
+}
+
+func (r *roster) checkDesk(ctx context.Context, d config.Desk) config.Problems {
+	program, err := r.source.Folder.Take(d.Plugin)
+	if err != nil {
+		return config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin", Text: err.Error()}}
 	}
-	problems := make([]config.Problems, len(c.Desks))
-	for i, d := range c.Desks {
-		a := answers[program{d.Plugin, d.User}]
-		if a.err != nil {
-			problems[i] = config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin", Text: a.err.Error()}}
-			continue
-		}
-		if err := catalog.CheckPin(a.plugin, d.SHA256); err != nil {
-			problems[i] = config.Problems{{At: d.PinAt, Key: d.Key + ".sha256", Text: err.Error()}}
-			continue
-		}
-		unfit, err := schema.Validate(a.describe.GetConfigSchema(), d.Config)
-		if err != nil {
-			problems[i] = config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin",
-				Text: fmt.Sprintf("plugin %q %s has a configuration schema that cannot be used; ask its vendor: %v", d.Plugin, a.describe.GetVersion(), err)}}
-			continue
-		}
-		for _, u := range unfit {
-			problems[i] = append(problems[i], config.Problem{At: d.Position(u.Pointer), Key: d.KeyOf(u.Pointer), Text: u.Message})
-		}
-		problems[i].Sort()
+	// Before it is started: nothing but what is pinned may run.
+	if err := catalog.CheckPin(program.Plugin, d.SHA256); err != nil {
+		return config.Problems{{At: d.PinAt, Key: d.Key + ".sha256", Text: err.Error()}}
 	}
-	return problems, nil
+	describe, err := r.ask(ctx, program, d.User)
+	if err != nil {
+		return config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin", Text: err.Error()}}
+	}
+	unfit, err := schema.Validate(describe.GetConfigSchema(), d.Config)
+	if err != nil {
+		return config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin",
+			Text: fmt.Sprintf("plugin %q %s has a configuration schema that cannot be used; ask its vendor: %v", d.Plugin, describe.GetVersion(), err)}}
+	}
+	var problems config.Problems
+	for _, u := range unfit {
+		problems = append(problems, config.Problem{At: d.Position(u.Pointer), Key: d.KeyOf(u.Pointer), Text: u.Message})
+	}
+	problems.Sort()
+	return problems
 }

@@ -1,20 +1,23 @@
 // Package host puts a deskhost together from its parts and runs it.
 //
-// It owns the data folder, the listeners, and the order in which parts start
-// and stop. What the parts do is theirs: it has no rule of a session, a desk or
-// an answer in it. Command deskhost is its only caller.
+// It owns the data folder, the listeners, the control socket, which desks there
+// are, and the order in which parts start, change and stop. What the parts do is
+// theirs: it has no rule of a session, a desk or an answer in it. Command
+// deskhost is its only caller.
 package host
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +25,7 @@ import (
 
 	"github.com/deskhost/deskhost/host/internal/admin"
 	"github.com/deskhost/deskhost/host/internal/api"
+	"github.com/deskhost/deskhost/host/internal/catalog"
 	"github.com/deskhost/deskhost/host/internal/config"
 	"github.com/deskhost/deskhost/host/internal/desk"
 	"github.com/deskhost/deskhost/host/internal/identity"
@@ -63,11 +67,22 @@ type Host struct {
 	data     *dataDir
 	journal  *journal.Journal
 	sessions *session.Service
-	desks    []*desk.Desk
-	api      *api.API
+	source   desk.Source // of every desk, but for what its configuration says
+	roster   *roster
+	desks    desks
+	disabled disabledDesks
+	api      atomic.Pointer[api.API]
 
 	widgets   door
 	operators door
+	control   door
+	folder    io.Closer // that the control socket is in
+
+	// changing is held while the configuration or what is disabled changes.
+	changing sync.Mutex
+	running  context.Context //nolint:containedctx // it is that of Run; nil before and after
+	config   atomic.Pointer[loaded]
+	retiring sync.WaitGroup // doors that a reload has replaced
 }
 
 // door is a listener with its server.
@@ -94,13 +109,9 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 		}
 	}()
 
-	var verifier api.Verifier
-	if c.Identity.JWKSFile != "" {
-		keys, err := identity.Load(c.Identity.JWKSFile)
-		if err != nil {
-			return h, err
-		}
-		verifier = keys
+	verifier, err := loadVerifier(c)
+	if err != nil {
+		return h, err
 	}
 	if h.data, err = openDataDir(c.DataDir); err != nil {
 		return h, err
@@ -118,8 +129,17 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 	if err != nil {
 		return h, err
 	}
-	source := desk.Source{PluginDir: c.PluginDir, StoreDir: h.data.folder("plugins"), RunDir: run}
-	if err := h.checkDesks(ctx, source); err != nil {
+	if h.control.listener, h.folder, err = listenControl(c.DataDir); err != nil {
+		return h, err
+	}
+	h.disabled = disabledDesks(h.data.folder("disabled"))
+	plugins, err := catalog.OpenFolder(c.PluginDir, h.data.folder("plugins"), h.log.Named("plugins"))
+	if err != nil {
+		return h, err
+	}
+	h.source = desk.Source{Folder: plugins, RunDir: run}
+	h.roster = newRoster(h.source, deskLimits(c.Limits), h.log.Named("plugins"))
+	if err := h.checkDesks(ctx); err != nil {
 		return h, err
 	}
 	store, err := pebble.Open(h.data.folder("journal"), pebble.Options{Log: h.log.Named("journal")})
@@ -127,15 +147,16 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 		return h, err
 	}
 	h.journal = journal.New(store)
-	if err := h.assemble(source, verifier); err != nil {
+	if err := h.assemble(verifier); err != nil {
 		return h, err
 	}
 	return h, nil
 }
 
 // checkDesks logs the problems of desks, and fails if no desk is without.
-func (h *Host) checkDesks(ctx context.Context, source desk.Source) error {
-	byDesk, err := checkDesks(ctx, h.opts.Config, source, h.log.Named("check"))
+func (h *Host) checkDesks(ctx context.Context) error {
+	c := h.opts.Config
+	byDesk, err := h.roster.check(ctx, c.Desks)
 	if err != nil {
 		return err
 	}
@@ -144,23 +165,20 @@ func (h *Host) checkDesks(ctx context.Context, source desk.Source) error {
 	}
 	for i, problems := range byDesk {
 		for _, p := range problems {
-			h.log.Error("a desk cannot be served; the others are", "desk", h.opts.Config.Desks[i].Name, "problem", p)
+			h.log.Error("a desk cannot be served; the others are", "desk", c.Desks[i].Name, "problem", p)
 		}
 	}
 	return nil
 }
 
 // assemble makes the parts above the journal.
-func (h *Host) assemble(source desk.Source, verifier api.Verifier) error {
+func (h *Host) assemble(verifier api.Verifier) error {
 	c := h.opts.Config
-	var names []string
-	for _, d := range c.Desks {
-		names = append(names, d.Name)
-	}
+	h.config.Store(&loaded{config: c, at: time.Now()})
 	var err error
 	h.sessions, err = session.New(session.Options{
 		Journal:     h.journal,
-		Desks:       names,
+		Desks:       deskNames(c),
 		DefaultDesk: c.DefaultDesk,
 		Limits:      sessionLimits(c.Limits),
 		Log:         h.log.Named("session"),
@@ -168,26 +186,55 @@ func (h *Host) assemble(source desk.Source, verifier api.Verifier) error {
 	if err != nil {
 		return err
 	}
-	byName := desks{}
+	var all []*served
 	for _, d := range c.Desks {
-		source.Plugin, source.SHA256, source.User = d.Plugin, d.SHA256, d.User
-		made := desk.New(desk.Options{
-			Name:           d.Name,
-			Source:         source,
-			Config:         d.Config,
-			WebhookBaseURL: webhookURL(c.PublicURL, d.Name),
-			Limits:         deskLimits(c.Limits),
-			Log:            h.log.Named("desk." + d.Name),
-			Handler:        h.sessions,
-		})
-		h.desks = append(h.desks, made)
-		byName[d.Name] = made
+		all = append(all, newServed(d, h.deskOptions(c, d)))
 	}
+	h.desks.set(all)
+	made, err := h.newAPI(c, verifier)
+	if err != nil {
+		return err
+	}
+	h.api.Store(made)
+	h.widgets.server = h.server(h.route(webhook.New(webhook.Options{Desks: &h.desks, Pages: c.Demo, Log: h.log.Named("webhook")})))
+	shown := admin.Options{
+		Version: h.opts.Version,
+		Started: time.Now(),
+		Token:   c.Admin.Token,
+		Desks:   func() []admin.Desk { return h.desks.states(h.sessions.Chats()) },
+		Plugins: func() []admin.Plugin { return h.roster.list(h.desks.of) },
+		Config:  h.configState,
+		Log:     h.log.Named("admin"),
+	}
+	h.operators.server = h.server(admin.New(shown))
+	h.control.server = h.server(admin.NewControl(shown, h.verbs()))
+	return nil
+}
+
+// deskOptions are what a configuration says of one of its desks.
+func (h *Host) deskOptions(c *config.Config, d config.Desk) desk.Options {
+	source := h.source
+	source.Plugin, source.SHA256, source.User = d.Plugin, d.SHA256, d.User
+	return desk.Options{
+		Name:           d.Name,
+		Source:         source,
+		Config:         d.Config,
+		WebhookBaseURL: webhookURL(c.PublicURL, d.Name),
+		Disabled:       h.disabled.has(d.Name),
+		Limits:         deskLimits(c.Limits),
+		Log:            h.log.Named("desk." + d.Name),
+		Handler:        h.sessions,
+		Chats:          func() int { return h.sessions.Chats()[d.Name] },
+	}
+}
+
+// newAPI makes the widgets' door as a configuration wants it.
+func (h *Host) newAPI(c *config.Config, verifier api.Verifier) (*api.API, error) {
 	var demo, carbon fs.FS
 	if c.Demo {
 		demo, carbon = web.Demo(), web.Carbon()
 	}
-	h.api, err = api.New(api.Options{
+	return api.New(api.Options{
 		Sessions:         h.sessions,
 		Origins:          c.Origins,
 		Limits:           apiLimits(c.Limits),
@@ -199,19 +246,26 @@ func (h *Host) assemble(source desk.Source, verifier api.Verifier) error {
 		Version:          h.opts.Version,
 		Log:              h.log.Named("api"),
 	})
-	if err != nil {
-		return err
+}
+
+// loadVerifier reads the keys of identity tokens; nil if there are none.
+func loadVerifier(c *config.Config) (api.Verifier, error) {
+	if c.Identity.JWKSFile == "" {
+		return nil, nil
 	}
-	h.widgets.server = h.server(route(h.api, webhook.New(webhook.Options{Desks: byName, Pages: c.Demo, Log: h.log.Named("webhook")})))
-	h.operators.server = h.server(admin.New(admin.Options{
-		Version: h.opts.Version,
-		Started: time.Now(),
-		Token:   c.Admin.Token,
-		Desks:   h.deskStates,
-		Plugins: func() ([]admin.Plugin, error) { return Plugins(c) },
-		Log:     h.log.Named("admin"),
-	}))
-	return nil
+	keys, err := identity.Load(c.Identity.JWKSFile)
+	if err != nil {
+		return nil, err
+	}
+	return keys, nil
+}
+
+func deskNames(c *config.Config) []string {
+	names := make([]string, len(c.Desks))
+	for i, d := range c.Desks {
+		names[i] = d.Name
+	}
+	return names
 }
 
 func (h *Host) server(handler http.Handler) *http.Server {
@@ -226,13 +280,13 @@ func (h *Host) server(handler http.Handler) *http.Server {
 
 // route sends webhooks past the API's mux, which would redirect paths that it
 // finds unclean.
-func route(widgets, webhooks http.Handler) http.Handler {
+func (h *Host) route(webhooks http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.EscapedPath(), webhook.Prefix) {
 			webhooks.ServeHTTP(w, r)
 			return
 		}
-		widgets.ServeHTTP(w, r)
+		h.api.Load().ServeHTTP(w, r)
 	})
 }
 
@@ -243,23 +297,25 @@ func route(widgets, webhooks http.Handler) http.Handler {
 func (h *Host) Run(ctx context.Context) error {
 	running, stop := context.WithCancel(context.Background())
 	defer stop()
-	failed := make(chan error, len(h.desks)+2)
-	var desks, servers, announcing sync.WaitGroup
-	for _, d := range h.desks {
-		desks.Go(func() {
-			if err := d.Run(running); err != nil {
-				h.log.Error("desk did not end well", "desk", d.Status().Name, "error", err)
-			}
-		})
+	doors := []door{h.widgets, h.operators, h.control}
+	failed := make(chan error, len(doors))
+	var servers, watchers sync.WaitGroup
+	for _, d := range h.desks.list() {
+		d.start(running, h.log)
 	}
-	for _, door := range []door{h.widgets, h.operators} {
+	h.changing.Lock()
+	h.running = running
+	h.changing.Unlock()
+	for _, door := range doors {
 		servers.Go(func() {
 			if err := door.server.Serve(door.listener); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serving on %s: %w", door.listener.Addr(), err)
 			}
 		})
 	}
-	announcing.Go(func() { h.announce(running) })
+	watchers.Go(func() { h.source.Folder.Watch(running) })
+	watchers.Go(func() { h.roster.watch(running, h.desks.of) })
+	watchers.Go(func() { h.announce(running) })
 
 	var cause error
 	select {
@@ -270,12 +326,23 @@ func (h *Host) Run(ctx context.Context) error {
 	case cause = <-failed:
 	}
 
+	// First of all: a signal for the whole service may end the plugins too.
+	for _, d := range h.desks.list() {
+		d.StartNoMore()
+	}
+	_ = h.control.server.Close() // Who waits for a desk is told that the host ends.
+	h.changing.Lock()
+	h.running = nil
+	h.changing.Unlock()
 	h.park()
 	stop()
-	desks.Wait()
-	announcing.Wait()
+	for _, d := range h.desks.list() {
+		<-d.ended
+	}
+	watchers.Wait()
 	_ = h.operators.server.Close() // It only shows; nobody is owed an answer.
 	servers.Wait()
+	h.retiring.Wait()
 	if err := h.release(); cause == nil {
 		cause = err // Of two errors the first tells more.
 	}
@@ -284,7 +351,7 @@ func (h *Host) Run(ctx context.Context) error {
 
 // announce calls Ready once every desk has settled.
 func (h *Host) announce(running context.Context) {
-	for _, d := range h.desks {
+	for _, d := range h.desks.list() {
 		select {
 		case <-d.Settled():
 		case <-running.Done():
@@ -307,7 +374,7 @@ func (h *Host) park() {
 		}
 	})
 	all.Go(func() {
-		if err := h.api.Close(ctx); err != nil {
+		if err := h.api.Load().Close(ctx); err != nil {
 			h.log.Warn("sockets had to be cut", "error", err)
 		}
 	})
@@ -324,7 +391,7 @@ func (h *Host) release() error {
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close())
 	}
-	for _, door := range []door{h.widgets, h.operators} {
+	for _, door := range []door{h.widgets, h.operators, h.control} {
 		if door.listener == nil {
 			continue
 		}
@@ -333,25 +400,13 @@ func (h *Host) release() error {
 			errs = append(errs, err)
 		}
 	}
+	if h.folder != nil {
+		errs = append(errs, h.folder.Close())
+	}
 	if h.data != nil {
 		errs = append(errs, h.data.close())
 	}
 	return errors.Join(errs...)
-}
-
-func (h *Host) deskStates() []admin.Desk {
-	chats := h.sessions.Chats()
-	states := make([]admin.Desk, len(h.desks))
-	for i, d := range h.desks {
-		status := d.Status()
-		states[i] = admin.Desk{Status: status, Chats: chats[status.Name]}
-		select {
-		case <-d.Settled():
-			states[i].Settled = true
-		default:
-		}
-	}
-	return states
 }
 
 // listen opens the address that a key of the configuration names.
@@ -364,18 +419,6 @@ func listen(key, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s: address %s cannot be listened on: %w", key, address, err)
 	}
 	return l, nil
-}
-
-// desks finds desks for webhooks.
-type desks map[string]*desk.Desk
-
-// Current implements [webhook.Desks].
-func (d desks) Current(name string) (desk.Generation, bool) {
-	found, known := d[name]
-	if !known {
-		return nil, false
-	}
-	return found.Current(), true
 }
 
 // webhookURL is where vendors reach a desk; empty if they cannot.
@@ -412,6 +455,7 @@ func deskLimits(l config.Limits) desk.Limits {
 		LogBytes:  l.PluginLogBytes,
 	}
 	limits.StartTimeout, limits.ConfigureTimeout = l.PluginStartTimeout, l.PluginStartTimeout
+	limits.DrainLimit = l.DrainLimit
 	limits.CallsInFlight, limits.Window = l.PluginCalls, uint32(l.PluginEvents)
 	limits.HealthInterval, limits.HealthTimeout = l.PluginHealthInterval, l.PluginHealthInterval/2
 	return limits

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -16,7 +18,165 @@ import (
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
-// Plugins lists the files of a configuration's plugin folder.
+// roster is the plugin folder with what each plugin in it says of itself. Every
+// file is started once, for a moment, to be asked.
+type roster struct {
+	source desk.Source
+	limits desk.Limits
+	log    hclog.Logger
+
+	mu      sync.Mutex
+	answers map[question]*answer
+}
+
+// question is what was asked: a content, run as a user. The name counts, because
+// a plugin has to agree with it.
+type question struct{ name, sha256, user string }
+
+// answer is there once done is closed.
+type answer struct {
+	done     chan struct{}
+	describe *deskv1.DescribeResponse
+	err      error
+}
+
+func newRoster(source desk.Source, limits desk.Limits, log hclog.Logger) *roster {
+	return &roster{source: source, limits: limits, log: log, answers: map[question]*answer{}}
+}
+
+// ask returns what a plugin says of itself. With an error it may be that it says
+// to be another.
+func (r *roster) ask(ctx context.Context, program catalog.Copy, user string) (*deskv1.DescribeResponse, error) {
+	q := question{program.Name, program.SHA256, user}
+	r.mu.Lock()
+	a, asked := r.answers[q]
+	if !asked {
+		a = &answer{done: make(chan struct{})}
+		r.answers[q] = a
+	}
+	r.mu.Unlock()
+	if !asked {
+		source := r.source
+		source.User = user
+		a.describe, a.err = desk.Inspect(ctx, source, program, r.limits, r.log)
+		if ctx.Err() != nil {
+			r.mu.Lock()
+			delete(r.answers, q) // It was not its fault.
+			r.mu.Unlock()
+		}
+		close(a.done)
+	}
+	select {
+	case <-a.done:
+		return a.describe, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// known is what a plugin has said, as whatever user; nil if it was not asked.
+func (r *roster) known(p catalog.Plugin) *answer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for q, a := range r.answers {
+		if q.name != p.Name || q.sha256 != p.SHA256 {
+			continue
+		}
+		select {
+		case <-a.done:
+			return a
+		default:
+		}
+	}
+	return nil
+}
+
+// watch asks every plugin that comes into the folder, until ctx ends. The desks
+// of a plugin say what of it may run, and as whom.
+func (r *roster) watch(ctx context.Context, desksOf func(plugin string) []config.Desk) {
+	for {
+		changed := r.source.Folder.Changed()
+		for _, file := range r.source.Folder.Files() {
+			users := desksOf(file.Name)
+			mayRun := func(d config.Desk) bool { return catalog.CheckPin(file.Copy.Plugin, d.SHA256) == nil }
+			if file.Problem != "" || r.known(file.Plugin) != nil || len(users) > 0 && !slices.ContainsFunc(users, mayRun) {
+				continue
+			}
+			user := ""
+			if i := slices.IndexFunc(users, mayRun); i >= 0 {
+				user = users[i].User
+			}
+			if _, err := r.ask(ctx, file.Copy, user); err != nil && ctx.Err() == nil {
+				r.log.Warn("plugin refused", "plugin", file.Name, "problem", r.problem(file))
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// problem says what is wrong with a file, as far as is known.
+func (r *roster) problem(file catalog.File) string {
+	a := r.known(file.Plugin)
+	switch {
+	case file.Problem != "":
+		return file.Problem
+	case a == nil || a.err == nil:
+		return ""
+	}
+	if name := a.describe.GetName(); name != file.Name {
+		for _, other := range r.source.Folder.Files() {
+			if other.Name == name {
+				return "it says that its name is \"" + name + "\", and " + other.File + " has that name already; remove one of the two"
+			}
+		}
+	}
+	return a.err.Error()
+}
+
+// list is the folder for operators.
+func (r *roster) list(desksOf func(plugin string) []config.Desk) []admin.Plugin {
+	plugins := []admin.Plugin{}
+	for _, file := range r.source.Folder.Files() {
+		p := adminPlugin(file.Plugin, desksOf(file.Name))
+		p.Problem = r.problem(file)
+		if a := r.known(file.Plugin); a != nil && a.err == nil {
+			p.Title, p.Version = a.describe.GetTitle(), a.describe.GetVersion()
+		}
+		plugins = append(plugins, p)
+	}
+	return plugins
+}
+
+// info is what a plugin of the folder says of itself.
+func (r *roster) info(ctx context.Context, name, user string) (*PluginInfo, error) {
+	program, err := r.source.Folder.Take(name)
+	if err != nil {
+		return nil, err
+	}
+	describe, err := r.ask(ctx, program, user)
+	if err != nil {
+		return nil, err
+	}
+	return newPluginInfo(program.Plugin, describe), nil
+}
+
+func adminPlugin(p catalog.Plugin, desks []config.Desk) admin.Plugin {
+	names := []string{}
+	for _, d := range desks {
+		names = append(names, d.Name)
+	}
+	return admin.Plugin{
+		Name: p.Name, File: p.File, Size: p.Size, ModTime: p.ModTime.UTC(),
+		SHA256: p.SHA256, Problem: p.Problem, Desks: names,
+	}
+}
+
+// Plugins lists the files of a configuration's plugin folder, while no host
+// runs: no plugin is started for it.
 func Plugins(c *config.Config) ([]admin.Plugin, error) {
 	found, err := catalog.Scan(c.PluginDir)
 	if err != nil {
@@ -24,18 +184,18 @@ func Plugins(c *config.Config) ([]admin.Plugin, error) {
 	}
 	plugins := make([]admin.Plugin, len(found))
 	for i, p := range found {
-		users := []string{}
-		for _, d := range c.Desks {
-			if d.Plugin == p.Name {
-				users = append(users, d.Name)
-			}
-		}
-		plugins[i] = admin.Plugin{
-			Name: p.Name, File: p.File, Size: p.Size, ModTime: p.ModTime.UTC(),
-			SHA256: p.SHA256, Problem: p.Problem, Desks: users,
-		}
+		plugins[i] = adminPlugin(p, desksOf(c.Desks, p.Name))
 	}
 	return plugins, nil
+}
+
+func desksOf(desks []config.Desk, plugin string) (users []config.Desk) {
+	for _, d := range desks {
+		if d.Plugin == plugin {
+			users = append(users, d)
+		}
+	}
+	return users
 }
 
 // PluginInfo is what a plugin tells of itself.
@@ -53,31 +213,33 @@ type PluginInfo struct {
 	MaxTextBytes uint32 `json:"max_text_bytes,omitempty"`
 	// ConfigSchema is empty if any object will do.
 	ConfigSchema json.RawMessage `json:"config_schema,omitempty"`
+	// Desks are those that use it, if a running host was asked.
+	Desks []admin.Desk `json:"desks,omitempty"`
+}
+
+func newPluginInfo(plugin catalog.Plugin, d *deskv1.DescribeResponse) *PluginInfo {
+	info := &PluginInfo{
+		Name: d.GetName(), Title: d.GetTitle(), Version: d.GetVersion(),
+		File: plugin.File, SHA256: plugin.SHA256,
+		Capabilities: desk.CapabilityNames(d.GetCapabilities()),
+		SendDedupe:   desk.SendDedupeName(d.GetSendDedupe()),
+		Replay:       desk.ReplayName(d.GetReplay()),
+		StateFormats: append([]uint32{}, d.GetStateFormats()...),
+		MaxTextBytes: d.GetMaxTextBytes(),
+	}
+	if schema := json.RawMessage(d.GetConfigSchema()); json.Valid(schema) {
+		info.ConfigSchema = schema
+	}
+	return info
 }
 
 // Inspect starts a plugin for a moment to ask what it is. It needs no data
 // folder. An error that a [catalog.ProblemError] is in needs the operator.
 func Inspect(ctx context.Context, dir, name string, log hclog.Logger) (*PluginInfo, error) {
 	var info *PluginInfo
-	err := inScratch(func(at desk.Source) error {
-		at.PluginDir, at.Plugin = dir, name
-		plugin, d, err := desk.Inspect(ctx, at, desk.DefaultLimits(), log)
-		if err != nil {
-			return err
-		}
-		info = &PluginInfo{
-			Name: d.GetName(), Title: d.GetTitle(), Version: d.GetVersion(),
-			File: plugin.File, SHA256: plugin.SHA256,
-			Capabilities: desk.CapabilityNames(d.GetCapabilities()),
-			SendDedupe:   desk.SendDedupeName(d.GetSendDedupe()),
-			Replay:       desk.ReplayName(d.GetReplay()),
-			StateFormats: append([]uint32{}, d.GetStateFormats()...),
-			MaxTextBytes: d.GetMaxTextBytes(),
-		}
-		if schema := json.RawMessage(d.GetConfigSchema()); json.Valid(schema) {
-			info.ConfigSchema = schema
-		}
-		return nil
+	err := inScratch(dir, log, func(at desk.Source) (err error) {
+		info, err = newRoster(at, desk.DefaultLimits(), log).info(ctx, name, "")
+		return err
 	})
 	return info, err
 }

@@ -3,22 +3,42 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
 	"github.com/deskhost/deskhost/host"
 	"github.com/deskhost/deskhost/host/internal/catalog"
+	"github.com/deskhost/deskhost/host/internal/config"
 )
 
 func pluginCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "plugin", Short: "Look at plugins"}
-	cmd.AddCommand(pluginListCommand(), pluginInfoCommand())
+	cmd := &cobra.Command{
+		Use:   "plugin",
+		Short: "Look at plugins, and at the desks that use them",
+		Long: `Look at plugins, and at the desks that use them.
+
+What concerns a running host goes through the socket control.sock in the data
+folder of the configuration, which only the host's user can open.`,
+	}
+	cmd.AddCommand(pluginListCommand(), pluginInfoCommand(),
+		deskCommand("reload", "Start the newest copy of a desk's plugin in place of the one that runs",
+			`Start the newest copy of a desk's plugin beside the process that runs, and
+have it take the other's place once it is ready. If it does not become ready, the
+other stays, and the reason is told. A process that cannot hand its chats over is
+replaced when they have ended.`),
+		deskCommand("disable", "Turn a desk off, until it is enabled again",
+			`Drain and end a desk's process, and start no other until the desk is enabled,
+not even after a restart of the host. Its open chats stay for as long as
+limits.desk_away_limit; meanwhile the page is told that the desk is away.`),
+		deskCommand("enable", "Turn a desk on again", ""))
 	return cmd
 }
 
@@ -29,30 +49,124 @@ func pluginListCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the files of the plugin folder, with what keeps them from running",
-		Args:  cobra.NoArgs,
+		Short: "List the plugin folder, with what keeps files from running, and the desks",
+		Long: `List the plugin folder, with what keeps files from running. A running host also
+tells how its desks are. Without one the files are only looked at.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(file)
 			if err != nil {
 				return err
 			}
-			plugins, err := host.Plugins(c)
+			plugins, desks, err := list(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), map[string]any{"plugins": plugins})
+				out := map[string]any{"plugins": plugins}
+				if desks != nil {
+					out["desks"] = desks
+				}
+				return printJSON(cmd.OutOrStdout(), out)
 			}
 			if len(plugins) == 0 {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "There are no plugins in %s; put files there that are named %sNAME.\n", c.PluginDir, catalog.FileName(""))
+				fmt.Fprintf(cmd.OutOrStdout(), "There are no plugins in %s; put files there that are named %sNAME.\n", c.PluginDir, catalog.FileName(""))
+			} else if err := printPlugins(cmd.OutOrStdout(), plugins); err != nil {
 				return err
 			}
-			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "NAME\tSHA256\tDESKS\tPROBLEM")
-			for _, p := range plugins {
-				fmt.Fprintf(table, "%s\t%.12s\t%s\t%s\n", p.Name, orDash(p.SHA256), orDash(strings.Join(p.Desks, ",")), orDash(p.Problem))
+			if len(desks) > 0 {
+				fmt.Fprintln(cmd.OutOrStdout())
 			}
-			return table.Flush()
+			return printDesks(cmd.OutOrStdout(), desks)
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// list asks the running host, or looks for itself if there is none.
+func list(ctx context.Context, c *config.Config) (plugins []host.PluginFile, desks []host.DeskState, err error) {
+	control, err := host.OpenControl(ctx, c.DataDir)
+	if errors.Is(err, host.ErrNoHost) {
+		plugins, err = host.Plugins(c)
+		return plugins, nil, err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer control.Close()
+	if plugins, err = control.Plugins(ctx); err == nil {
+		desks, err = control.Desks(ctx)
+	}
+	return plugins, desks, err
+}
+
+func printPlugins(to io.Writer, plugins []host.PluginFile) error {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tVERSION\tSHA256\tDESKS\tPROBLEM")
+	for _, p := range plugins {
+		fmt.Fprintf(table, "%s\t%s\t%.12s\t%s\t%s\n", p.Name, orDash(p.Version), orDash(p.SHA256), orDash(strings.Join(p.Desks, ",")), orDash(p.Problem))
+	}
+	return table.Flush()
+}
+
+// printDesks prints a table, and below it what does not fit into one.
+func printDesks(to io.Writer, desks []host.DeskState) error {
+	if len(desks) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "DESK\tSTATE\tSINCE\tPLUGIN\tVERSION\tGENERATION\tPID\tCHATS\tCRASHES")
+	for _, d := range desks {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", d.Name, d.State, d.Since.UTC().Format(time.RFC3339),
+			d.Plugin, orDash(d.Version), d.Generation, orDash(strings.TrimPrefix(fmt.Sprint(d.Pid), "0")), d.Chats, d.Crashes)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, d := range desks {
+		for _, note := range d.Notes() {
+			if _, err := fmt.Fprintf(to, "\n%s: %s\n", d.Name, note); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// deskCommand is a command that has the running host do something to a desk.
+func deskCommand(verb, short, long string) *cobra.Command {
+	var (
+		file   string
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   verb + " DESK",
+		Short: short,
+		Long:  long,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(file)
+			if err != nil {
+				return err
+			}
+			control, err := host.OpenControl(cmd.Context(), c.DataDir)
+			if errors.Is(err, host.ErrNoHost) {
+				return fmt.Errorf("no deskhost runs in the data folder %s; start one, or name its configuration with --config FILE", c.DataDir)
+			}
+			if err != nil {
+				return err
+			}
+			defer control.Close()
+			desk, err := control.Desk(cmd.Context(), args[0], verb)
+			if err != nil {
+				return fmt.Errorf("desk %q: %w", args[0], err)
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), desk)
+			}
+			return printDesks(cmd.OutOrStdout(), []host.DeskState{*desk})
 		},
 	}
 	configFlag(cmd, &file)
@@ -70,7 +184,7 @@ func pluginInfoCommand() *cobra.Command {
 		Short: "Start a plugin for a moment and tell what it is",
 		Long: `Start a plugin for a moment and tell what it is and can do, the schema of its
 configuration included. A FILE has a slash in it; a NAME is looked for in the
-plugin folder of the configuration.`,
+plugin folder of the configuration, and a running host tells which desks use it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			i, err := inspect(cmd.Context(), args[0], file, newLogger(cmd.ErrOrStderr(), "off"))
@@ -97,7 +211,15 @@ func inspect(ctx context.Context, argument, configFile string, log hclog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	return host.Inspect(ctx, c.PluginDir, argument, log)
+	control, err := host.OpenControl(ctx, c.DataDir)
+	if errors.Is(err, host.ErrNoHost) {
+		return host.Inspect(ctx, c.PluginDir, argument, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer control.Close()
+	return control.Plugin(ctx, argument)
 }
 
 func printInfo(to io.Writer, i *host.PluginInfo) error {
@@ -122,8 +244,13 @@ func printInfo(to io.Writer, i *host.PluginInfo) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(to, "configuration: %s\n", schema)
-	return err
+	if _, err := fmt.Fprintf(to, "configuration: %s\n", schema); err != nil {
+		return err
+	}
+	if len(i.Desks) > 0 {
+		fmt.Fprintln(to)
+	}
+	return printDesks(to, i.Desks)
 }
 
 func orDash(text string) string {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -27,15 +28,15 @@ func runCommand() *cobra.Command {
 for the next start. A second signal ends it at once, which loses nothing that
 was acknowledged.
 
+SIGHUP, or a change of the configuration file, has the configuration read again:
+only what it changes is touched. If anything in it is wrong nothing changes, and
+the log says why.
+
 One line on standard output tells the addresses once the host is ready. The log
 goes to standard error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := load(file)
-			if err != nil {
-				return err
-			}
-			return run(cmd.Context(), c, newLogger(cmd.ErrOrStderr(), level), cmd.OutOrStdout())
+			return run(cmd.Context(), file, newLogger(cmd.ErrOrStderr(), level), cmd.OutOrStdout())
 		},
 	}
 	configFlag(cmd, &file)
@@ -43,12 +44,19 @@ goes to standard error.`,
 	return cmd
 }
 
-func run(ctx context.Context, c *config.Config, log hclog.Logger, stdout io.Writer) error {
+func run(ctx context.Context, file string, log hclog.Logger, stdout io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// From the first signal on, a second has its usual effect.
 	context.AfterFunc(ctx, stop)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 
+	c, err := load(file)
+	if err != nil {
+		return err
+	}
 	h, err := host.New(ctx, host.Options{
 		Config:  c,
 		Version: version,
@@ -64,7 +72,40 @@ func run(ctx context.Context, c *config.Config, log hclog.Logger, stdout io.Writ
 		}
 		return err
 	}
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
+	ctx, ended := context.WithCancel(ctx)
+	defer ended()
+	edited := make(chan struct{}, 1)
+	reloading.Go(func() {
+		config.Watch(ctx, c.File, func() {
+			select {
+			case edited <- struct{}{}:
+			default: // It is about to be read anyway.
+			}
+		})
+	})
+	reloading.Go(func() { reload(ctx, h, file, hangup, edited, log) })
 	return h.Run(ctx)
+}
+
+// reload has the host read its configuration again whenever there is cause to,
+// until ctx ends.
+func reload(ctx context.Context, h *host.Host, file string, hangup <-chan os.Signal, edited <-chan struct{}, log hclog.Logger) {
+	for {
+		cause := "SIGHUP"
+		select {
+		case <-hangup:
+		case <-edited:
+			cause = "the file has changed"
+		case <-ctx.Done():
+			return
+		}
+		err := h.Reload(ctx, func() (*config.Config, error) { return load(file) })
+		if err != nil && ctx.Err() == nil {
+			log.Error("configuration not taken, the one before holds", "cause", cause, "problem", err)
+		}
+	}
 }
 
 func newLogger(to io.Writer, level string) hclog.Logger {

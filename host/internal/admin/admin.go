@@ -1,10 +1,11 @@
 // Package admin is the operators' door: health, metrics, the state of desks
-// and plugins, and a status page for people.
+// and plugins, a status page for people, and the control socket.
 //
-// It owns its paths and shapes and who may read them. It changes nothing, and
-// it asks for what it shows through the functions in [Options], so it owns
-// neither sessions nor desks. The host package serves it on a listener of
-// its own, never on the widgets'.
+// It owns its paths and shapes and who may read them. The listener changes
+// nothing; what does is asked for over the control socket. It shows and does
+// through the functions in [Options] and [Verbs], so it owns neither sessions
+// nor desks. The host package serves it on a listener of its own, never on the
+// widgets'.
 package admin
 
 import (
@@ -16,6 +17,7 @@ import (
 	"html/template"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +36,11 @@ type Desk struct {
 	Settled bool `json:"settled"`
 }
 
+// Notes are what a person should know of the desk beside its state.
+func (d Desk) Notes() []string {
+	return slices.DeleteFunc([]string{d.Waiting, d.PluginProblem, d.LastError}, func(s string) bool { return s == "" })
+}
+
 // Plugin is one file of the plugin folder.
 type Plugin struct {
 	Name    string    `json:"name"`
@@ -41,10 +48,21 @@ type Plugin struct {
 	Size    int64     `json:"size"`
 	ModTime time.Time `json:"modified"`
 	SHA256  string    `json:"sha256,omitempty"`
+	// Title and Version are what the plugin said of itself when it was asked.
+	Title   string `json:"title,omitempty"`
+	Version string `json:"version,omitempty"`
 	// Problem says why the file cannot be run; empty if it can.
 	Problem string `json:"problem,omitempty"`
 	// Desks are the names of the desks that use it.
 	Desks []string `json:"desks"`
+}
+
+// Config is how the configuration stands.
+type Config struct {
+	// Loaded is when the one that holds was read.
+	Loaded time.Time
+	// Problem is why the file as it is now was not taken; empty if it was.
+	Problem string
 }
 
 // Options is what the door shows and to whom.
@@ -56,8 +74,10 @@ type Options struct {
 	// token or, for browsers, as the password of basic authentication.
 	Token   string
 	Desks   func() []Desk
-	Plugins func() ([]Plugin, error)
-	Log     hclog.Logger
+	Plugins func() []Plugin
+	// Config tells of the latest look at the configuration file.
+	Config func() Config
+	Log    hclog.Logger
 }
 
 type handler struct {
@@ -70,9 +90,7 @@ func New(o Options) http.Handler {
 	h := &handler{Options: o, tokenSHA256: sha256.Sum256([]byte(o.Token))}
 	inner := http.NewServeMux()
 	inner.HandleFunc("GET /readyz", h.ready)
-	inner.HandleFunc("GET /v1/desks", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]any{"desks": h.Desks()})
-	})
+	inner.HandleFunc("GET /v1/desks", h.desks)
 	inner.HandleFunc("GET /v1/plugins", h.plugins)
 	inner.Handle("GET /metrics", promhttp.HandlerFor(newRegistry(o), promhttp.HandlerOpts{}))
 	inner.HandleFunc("GET /{$}", h.page)
@@ -138,14 +156,12 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, status, map[string]any{"status": word, "desks": states})
 }
 
+func (h *handler) desks(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]any{"desks": h.Desks()})
+}
+
 func (h *handler) plugins(w http.ResponseWriter, _ *http.Request) {
-	plugins, err := h.Plugins()
-	if err != nil {
-		h.Log.Error("plugins cannot be listed", "error", err)
-		http.Error(w, "The plugin folder cannot be read; the log tells why.", http.StatusInternalServerError)
-		return
-	}
-	writeJSON(w, http.StatusOK, map[string]any{"plugins": plugins})
+	writeJSON(w, http.StatusOK, map[string]any{"plugins": h.Plugins()})
 }
 
 //go:embed status.html
@@ -159,6 +175,8 @@ func (h *handler) page(w http.ResponseWriter, _ *http.Request) {
 		"Version": cmp.Or(h.Version, "unknown"),
 		"Started": h.Started.UTC().Format(time.RFC3339),
 		"Desks":   h.Desks(),
+		"Plugins": h.Plugins(),
+		"Config":  h.Config(),
 	})
 	if err != nil {
 		h.Log.Error("status page", "error", err)

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -12,7 +14,7 @@ func newRegistry(o Options) *prometheus.Registry {
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		deskCollector{o.Desks},
+		collector{o},
 	)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "deskhost_build_info", Help: "Always 1; the label tells the host's version.",
@@ -26,26 +28,52 @@ func newRegistry(o Options) *prometheus.Registry {
 var (
 	deskState      = prometheus.NewDesc("deskhost_desk_state", "1 for the state that the desk is in.", []string{"desk", "plugin", "version", "state"}, nil)
 	deskStateSince = prometheus.NewDesc("deskhost_desk_state_since_seconds", "When the desk got into its state, as Unix time.", []string{"desk"}, nil)
+	deskGeneration = prometheus.NewDesc("deskhost_desk_generation", "Which process of the desk it is, counted over the life of the host.", []string{"desk"}, nil)
+	deskCrashes    = prometheus.NewDesc("deskhost_desk_crashes_total", "How often the desk's process ended by itself.", []string{"desk"}, nil)
 	deskRestarts   = prometheus.NewDesc("deskhost_desk_restarts_total", "How often the desk's process was started again.", []string{"desk"}, nil)
 	deskChats      = prometheus.NewDesc("deskhost_chats_open", "Conversations that are open.", []string{"desk"}, nil)
+	pluginFile     = prometheus.NewDesc("deskhost_plugin_file_taken", "1 for a file of the plugin folder that may run, 0 for one that is refused or missing.", []string{"file", "plugin", "version", "sha256"}, nil)
+	configLoaded   = prometheus.NewDesc("deskhost_config_loaded_seconds", "When the configuration that holds was read, as Unix time.", nil, nil)
+	configGood     = prometheus.NewDesc("deskhost_config_good", "0 if the configuration file as it is now was refused.", nil, nil)
 )
 
-type deskCollector struct{ desks func() []Desk }
+type collector struct{ Options }
 
 // Describe implements [prometheus.Collector].
-func (deskCollector) Describe(to chan<- *prometheus.Desc) {
-	to <- deskState
-	to <- deskStateSince
-	to <- deskRestarts
-	to <- deskChats
+func (collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		deskState, deskStateSince, deskGeneration, deskCrashes, deskRestarts, deskChats, pluginFile, configLoaded, configGood,
+	} {
+		to <- d
+	}
 }
 
 // Collect implements [prometheus.Collector].
-func (c deskCollector) Collect(to chan<- prometheus.Metric) {
-	for _, d := range c.desks() {
-		to <- prometheus.MustNewConstMetric(deskState, prometheus.GaugeValue, 1, d.Name, d.Plugin, d.Version, string(d.State))
-		to <- prometheus.MustNewConstMetric(deskStateSince, prometheus.GaugeValue, float64(d.Since.UnixMilli())/1000, d.Name)
-		to <- prometheus.MustNewConstMetric(deskRestarts, prometheus.CounterValue, float64(d.Restarts), d.Name)
-		to <- prometheus.MustNewConstMetric(deskChats, prometheus.GaugeValue, float64(d.Chats), d.Name)
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	for _, d := range c.Desks() {
+		gauge(deskState, 1, d.Name, d.Plugin, d.Version, string(d.State))
+		gauge(deskStateSince, unix(d.Since), d.Name)
+		gauge(deskGeneration, float64(d.Generation), d.Name)
+		to <- prometheus.MustNewConstMetric(deskCrashes, prometheus.CounterValue, float64(d.Crashes), d.Name)
+		to <- prometheus.MustNewConstMetric(deskRestarts, prometheus.CounterValue, float64(d.Restarts), d.Name)
+		gauge(deskChats, float64(d.Chats), d.Name)
+	}
+	for _, p := range c.Plugins() {
+		gauge(pluginFile, truth(p.Problem == ""), p.File, p.Name, p.Version, p.SHA256)
+	}
+	config := c.Config()
+	gauge(configLoaded, unix(config.Loaded))
+	gauge(configGood, truth(config.Problem == ""))
+}
+
+func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+func truth(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

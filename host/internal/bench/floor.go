@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/deskhost/deskhost/host/internal/catalog"
 	"github.com/deskhost/deskhost/host/internal/desk"
 	"github.com/deskhost/deskhost/host/internal/process"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
@@ -57,11 +58,13 @@ func runFloor(dir string) error {
 	if err != nil {
 		return err
 	}
+	folder, err := catalog.OpenFolder(plugins, filepath.Join(dir, "floor", "store"), log)
+	if err != nil {
+		return err
+	}
 	d := desk.New(desk.Options{
-		Name: pluginName,
-		Source: desk.Source{
-			Plugin: pluginName, PluginDir: plugins, StoreDir: filepath.Join(dir, "floor", "store"), RunDir: run,
-		},
+		Name:   pluginName,
+		Source: desk.Source{Plugin: pluginName, Folder: folder, RunDir: run},
 		Limits: desk.DefaultLimits(), Log: log, Handler: f,
 	})
 	done := make(chan error, 1)

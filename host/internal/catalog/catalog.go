@@ -1,9 +1,10 @@
 // Package catalog is the folder into which operators drop plugins, and the
 // private store of copies from which they run.
 //
-// It owns the names of plugin files, the reasons for which a file is refused,
-// and the store. It must not know what a plugin does: it starts none, and knows
-// neither desks nor processes. The desk package and the plugin commands call it.
+// It owns the names of plugin files, the rule by which a file is whole, the
+// reasons for which one is refused, and the store. It must not know what a plugin
+// does: it starts none, and knows neither desks nor processes. The desk package
+// and the plugin commands call it.
 package catalog
 
 import (
@@ -59,39 +60,25 @@ func ValidName(name string) bool { return validName.MatchString(name) }
 // FileName is the name that the file of a plugin has in the folder.
 func FileName(name string) string { return deskv1.FilePrefix + name + programSuffix() }
 
-// Scan looks at every plugin file of the folder, in the order of their names.
-// Files that cannot be run are among them, each with its Problem. A folder that
-// does not exist holds no plugins.
+// Scan looks at every plugin file of a folder, in the order of their names,
+// without keeping anything. Files that cannot be run are among them, each with
+// its Problem. A folder that does not exist holds no plugins.
 func Scan(dir string) ([]Plugin, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	bases, err := pluginFiles(dir)
 	if err != nil {
 		return nil, fmt.Errorf("reading the plugin folder: %w", err)
 	}
-	var found []Plugin
-	for _, e := range entries {
-		if name, ok := strings.CutPrefix(e.Name(), deskv1.FilePrefix); ok {
-			found = append(found, look(dir, e.Name(), strings.TrimSuffix(name, programSuffix())))
-		}
+	files := make([]File, len(bases))
+	for i, base := range bases {
+		files[i].Plugin = look(dir, base, pluginName(base))
 	}
-	slices.SortFunc(found, func(a, b Plugin) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	refuseDoubles(files)
+	found := make([]Plugin, len(files))
+	for i, file := range files {
+		found[i] = file.Plugin
+	}
 	return found, nil
-}
-
-// Find looks at the file of one plugin. It fails with a [*ProblemError] if
-// there is none, or if it cannot be run.
-func Find(dir, name string) (Plugin, error) {
-	file := filepath.Join(dir, FileName(name))
-	if !ValidName(name) {
-		return Plugin{}, &ProblemError{name, file, "this is no name for a plugin; it has 1 to 40 of a-z, 0-9 and -, and does not begin with -"}
-	}
-	p := look(dir, FileName(name), name)
-	if p.Problem != "" {
-		return p, &ProblemError{name, p.File, p.Problem}
-	}
-	return p, nil
 }
 
 // look examines one file. Whatever is wrong ends up in Problem.

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
+
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
@@ -32,6 +34,17 @@ func drop(t *testing.T, dir, name, content string, mode os.FileMode) string {
 func sum(content string) string {
 	h := sha256.Sum256([]byte(content))
 	return hex.EncodeToString(h[:])
+}
+
+// find opens a folder, with a store for this once, and takes a plugin.
+func find(t *testing.T, dir, name string) (Plugin, error) {
+	t.Helper()
+	f, err := OpenFolder(dir, filepath.Join(t.TempDir(), "store"), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := f.Take(name)
+	return taken.Plugin, err
 }
 
 // foreignProgram is this test program with another processor in its header.
@@ -69,7 +82,7 @@ func TestScanTellsEachFile(t *testing.T) {
 	if !strings.Contains(found[0].Problem, "no name for a plugin") || !strings.Contains(found[2].Problem, "chmod 755") {
 		t.Errorf("problems %q, %q", found[0].Problem, found[2].Problem)
 	}
-	if found, err := Scan(filepath.Join(dir, "nowhere")); err != nil || found != nil {
+	if found, err := Scan(filepath.Join(dir, "nowhere")); err != nil || len(found) != 0 {
 		t.Errorf("a folder that is not there: %v, %v", found, err)
 	}
 }
@@ -106,7 +119,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			test.make(t, dir)
-			_, err := Find(dir, "x")
+			_, err := find(t, dir, "x")
 			var problem *ProblemError
 			if !errors.As(err, &problem) || problem.Plugin != "x" || problem.File != filepath.Join(dir, "deskhost-plugin-x") {
 				t.Fatalf("error %v", err)
@@ -119,10 +132,10 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestFindTellsOfTheFolder(t *testing.T) {
-	if _, err := Find(filepath.Join(t.TempDir(), "nowhere"), "x"); err == nil || !strings.Contains(err.Error(), "set plugin_dir") {
+	if _, err := find(t, filepath.Join(t.TempDir(), "nowhere"), "x"); err == nil || !strings.Contains(err.Error(), "set plugin_dir") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := Find(t.TempDir(), "../x"); err == nil || !strings.Contains(err.Error(), "no name for a plugin") {
+	if _, err := find(t, t.TempDir(), "../x"); err == nil || !strings.Contains(err.Error(), "no name for a plugin") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -141,7 +154,7 @@ func TestThisProgramAndLinksInsideAreTaken(t *testing.T) {
 	if err := os.Symlink("deskhost-plugin-versioned-1", filepath.Join(dir, "deskhost-plugin-x")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Find(dir, "x"); err != nil {
+	if _, err := find(t, dir, "x"); err != nil {
 		t.Error(err)
 	}
 }
@@ -167,7 +180,7 @@ func TestStoreKeepsWhatItHashed(t *testing.T) {
 		t.Fatal(err)
 	}
 	drop(t, dir, "x", script, 0o755)
-	p, err := Find(dir, "x")
+	p, err := find(t, dir, "x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +212,7 @@ func TestStoreMendsADamagedCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	drop(t, dir, "x", script, 0o755)
-	p, err := Find(dir, "x")
+	p, err := find(t, dir, "x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +235,7 @@ func TestStoreTakesOnePluginFromMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	drop(t, dir, "x", script, 0o755)
-	p, err := Find(dir, "x")
+	p, err := find(t, dir, "x")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Store holds the copies from which plugins run. A copy's name is the SHA-256
@@ -80,6 +81,23 @@ func (s *Store) copy(p Plugin) (_ Plugin, err error) {
 	}
 	p.Size, p.ModTime, p.SHA256 = size, info.ModTime(), hex.EncodeToString(hash.Sum(nil))
 	return p, os.Rename(dst.Name(), filepath.Join(s.dir, p.SHA256))
+}
+
+// sweep removes all but the copies with these hashes.
+func (s *Store) sweep(keep []string) error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("sweeping the plugin store: %w", err)
+	}
+	for _, e := range entries {
+		if slices.Contains(keep, e.Name()) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.dir, e.Name())); err != nil {
+			return fmt.Errorf("sweeping the plugin store: %w", err)
+		}
+	}
+	return nil
 }
 
 func hashFile(path string) (string, error) {

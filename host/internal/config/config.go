@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,6 +100,12 @@ type Desk struct {
 	PluginAt, PinAt Position
 
 	positions map[string]Position
+}
+
+// Same tells whether two desks say the same, wherever in a file they stand.
+func (d Desk) Same(other Desk) bool {
+	d.Key, d.PluginAt, d.PinAt, d.positions = other.Key, other.PluginAt, other.PinAt, other.positions
+	return reflect.DeepEqual(d, other)
 }
 
 // KeyOf returns the path of keys for a JSON pointer into Config.

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -114,23 +113,5 @@ func TestTruncateKeepsCharactersWhole(t *testing.T) {
 	got := truncate(strings.Repeat("ä", 10), 5)
 	if got != "ää" || !utf8.ValidString(got) {
 		t.Errorf("got %q", got)
-	}
-}
-
-func TestBackoffDoublesAndForgets(t *testing.T) {
-	b := backoff{min: time.Second, max: 2 * time.Minute, reset: 10 * time.Minute}
-	want := time.Second
-	for i := range 100 {
-		got := b.next(9 * time.Minute)
-		if limit := min(b.max, want+want/4); got < want || got > limit {
-			t.Fatalf("wait %d is %v, want %v to %v", i, got, want, limit)
-		}
-		want = min(b.max, want*2)
-	}
-	if got := b.next(10 * time.Minute); got > 2*time.Second {
-		t.Errorf("wait after a long time of health is %v", got)
-	}
-	if got := b.next(0); got < 2*time.Second {
-		t.Errorf("second wait is %v", got)
 	}
 }

@@ -1,6 +1,7 @@
 // Package desk is one desk: a named, configured use of one plugin. It starts
 // the plugin's process, takes it to ready, makes the calls, reads the events,
-// and starts it again when it ends.
+// starts it again when it ends, and replaces it when its plugin or its
+// configuration changes.
 //
 // It owns the desk's state machine, the generations, and the account of which
 // events are acknowledged. It must not know sessions, the journal or HTTP: what
@@ -19,6 +20,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/deskhost/deskhost/host/internal/catalog"
 	"github.com/deskhost/deskhost/host/internal/process"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
@@ -34,18 +36,23 @@ type Options struct {
 	// WebhookBaseURL is where vendors reach the desk, with a slash at the end;
 	// empty if the host has no public address.
 	WebhookBaseURL string
-	Limits         Limits
-	Log            hclog.Logger
-	Handler        Handler
+	// Disabled keeps the desk from starting until Enable.
+	Disabled bool
+	Limits   Limits
+	Log      hclog.Logger
+	Handler  Handler
+	// Chats says how many chats the desk has. A plugin that cannot resume them is
+	// replaced only when there are none. Nil: there never are.
+	Chats func() int
 }
 
 // Source is where a plugin comes from and where it may live.
 type Source struct {
-	// Plugin is the plugin's name.
+	// Plugin is the plugin's name in Folder.
 	Plugin string
-	// PluginDir is the folder of dropped plugins, StoreDir that of the copies,
-	// RunDir that of [process.PrepareRunDir].
-	PluginDir, StoreDir, RunDir string
+	Folder *catalog.Folder
+	// RunDir is that of [process.PrepareRunDir].
+	RunDir string
 	// SHA256 is the only content that may run; empty: any.
 	SHA256 string
 	// User is the system user to run it as; empty: the host's.
@@ -73,28 +80,39 @@ type Limits struct {
 	// DrainTimeout bounds Drain at the end of the host, StopTimeout what a
 	// process may take to end after it.
 	DrainTimeout, StopTimeout time.Duration
-	// The wait before another start rises from BackoffMin to BackoffMax, and
-	// begins again after BackoffReset of being ready.
+	// The wait before another start rises from BackoffMin to BackoffMax. After
+	// QuarantineCrashes within QuarantineWindow there is one start each
+	// QuarantineProbe. All of that begins again after BackoffReset of being ready.
 	BackoffMin, BackoffMax, BackoffReset time.Duration
+	QuarantineCrashes                    int
+	QuarantineWindow, QuarantineProbe    time.Duration
+	// DrainLimit is how long a process that cannot hand its chats over may keep
+	// another from taking its place; the chats are counted each ChatsInterval.
+	DrainLimit, ChatsInterval time.Duration
 }
 
 // DefaultLimits returns the limits of the design.
 func DefaultLimits() Limits {
 	return Limits{
-		Process:          process.DefaultLimits(),
-		StartTimeout:     30 * time.Second,
-		ConfigureTimeout: 30 * time.Second,
-		CallTimeout:      time.Minute,
-		CallsInFlight:    1024,
-		Window:           deskv1.DefaultWindow,
-		HealthInterval:   10 * time.Second,
-		HealthTimeout:    5 * time.Second,
-		HealthMisses:     3,
-		DrainTimeout:     10 * time.Second,
-		StopTimeout:      5 * time.Second,
-		BackoffMin:       time.Second,
-		BackoffMax:       2 * time.Minute,
-		BackoffReset:     10 * time.Minute,
+		Process:           process.DefaultLimits(),
+		StartTimeout:      30 * time.Second,
+		ConfigureTimeout:  30 * time.Second,
+		CallTimeout:       time.Minute,
+		CallsInFlight:     1024,
+		Window:            deskv1.DefaultWindow,
+		HealthInterval:    10 * time.Second,
+		HealthTimeout:     5 * time.Second,
+		HealthMisses:      3,
+		DrainTimeout:      10 * time.Second,
+		StopTimeout:       5 * time.Second,
+		BackoffMin:        time.Second,
+		BackoffMax:        2 * time.Minute,
+		BackoffReset:      10 * time.Minute,
+		QuarantineCrashes: 5,
+		QuarantineWindow:  10 * time.Minute,
+		QuarantineProbe:   10 * time.Minute,
+		DrainLimit:        4 * time.Hour,
+		ChatsInterval:     time.Second,
 	}
 }
 
@@ -102,7 +120,7 @@ func DefaultLimits() Limits {
 func (l Limits) chatWindow() uint32 { return max(1, l.Window/4) }
 
 // Desk is one desk. One goroutine, that of Run, owns its state; all else reads
-// what that goroutine publishes.
+// what that goroutine publishes, or asks it to do something.
 type Desk struct {
 	opts Options
 
@@ -110,11 +128,18 @@ type Desk struct {
 	current atomic.Pointer[running]
 	settled chan struct{}
 	settle  func()
+
+	asks     chan func(*life)
+	stopping chan struct{}
+	ended    chan struct{}
 }
 
 // New makes a desk that does nothing until Run.
 func New(opts Options) *Desk {
-	d := &Desk{opts: opts, settled: make(chan struct{})}
+	d := &Desk{
+		opts: opts, settled: make(chan struct{}),
+		asks: make(chan func(*life)), stopping: make(chan struct{}), ended: make(chan struct{}),
+	}
 	d.settle = sync.OnceFunc(func() { close(d.settled) })
 	d.status.Store(&Status{
 		Name: opts.Name, Plugin: opts.Source.Plugin,
@@ -134,62 +159,97 @@ func (d *Desk) Current() Generation {
 	return nil
 }
 
-// Settled is closed when the desk has been ready, or its first start has failed.
+// Settled is closed when the desk has been ready, its first start has failed, or
+// it is disabled.
 func (d *Desk) Settled() <-chan struct{} { return d.settled }
 
 // Run keeps the desk's plugin running until ctx ends, then drains and stops it.
 // It returns when no process is left; an error is one that cannot be ended. It
 // is called once.
 func (d *Desk) Run(ctx context.Context) error {
-	wait := backoff{
-		min: d.opts.Limits.BackoffMin, max: d.opts.Limits.BackoffMax, reset: d.opts.Limits.BackoffReset,
-	}
-	for number := uint64(1); ; number++ {
-		d.starting(number)
-		g, err := start(ctx, d.opts, number)
-		var ready time.Duration
-		if err == nil {
-			began := time.Now()
-			err = d.serve(ctx, g)
-			ready = time.Since(began)
+	defer close(d.ended)
+	return newLife(ctx, d).run()
+}
+
+// StartNoMore says that Run will be told to end. A process that ends before that,
+// by a signal for the whole service, is not started again. It is called once.
+func (d *Desk) StartNoMore() { close(d.stopping) }
+
+// ErrEnded is the answer of a desk whose Run has ended.
+var ErrEnded = errors.New("the desk has ended")
+
+// Reload starts the newest copy of the plugin beside the process that serves the
+// desk, and has it take the other's place. If it does not come to ready, the
+// error says why, and the other stays. Where chats cannot be resumed, the change
+// is only begun: the desk's Status says what it waits for.
+func (d *Desk) Reload(ctx context.Context) error {
+	return d.start(ctx, func(l *life) error {
+		if l.disabled {
+			return errors.New("the desk is disabled; enable it instead")
 		}
-		// A signal for the whole service may end the plugin first and the host's
-		// ctx next: the wait keeps such an end from becoming a restart.
-		if ctx.Err() == nil {
-			pause := wait.next(ready)
-			d.waiting(err, pause)
-			select {
-			case <-time.After(pause):
-				continue
-			case <-ctx.Done():
-			}
-		}
-		d.stopped(err)
-		if errors.Is(err, errNotEnded) {
-			return err
-		}
+		l.renew("asked to reload")
 		return nil
+	})
+}
+
+// Reconfigure has the desk go by other options, of which the name is the same.
+// What runs is replaced as by Reload, but the outcome is not waited for.
+func (d *Desk) Reconfigure(ctx context.Context, opts Options) error {
+	return d.ask(ctx, func(l *life) { l.reconfigure(opts) })
+}
+
+// Disable drains and ends the desk's process. There is none until Enable.
+func (d *Desk) Disable(ctx context.Context) error { return d.ask(ctx, (*life).disable) }
+
+// Enable undoes Disable, and starts the plugin. If it does not come to ready, the
+// error says why; the desk tries again by itself.
+func (d *Desk) Enable(ctx context.Context) error {
+	return d.start(ctx, func(l *life) error {
+		if !l.disabled {
+			return nil
+		}
+		l.disabled = false
+		l.renew("enabled")
+		return nil
+	})
+}
+
+// start asks for something that leads to a start, and waits for its outcome.
+func (d *Desk) start(ctx context.Context, do func(*life) error) error {
+	outcome := make(chan error, 1)
+	if err := d.ask(ctx, func(l *life) {
+		if err := do(l); err != nil {
+			outcome <- err
+			return
+		}
+		l.waiters = append(l.waiters, outcome)
+	}); err != nil {
+		return err
+	}
+	select {
+	case err := <-outcome:
+		return err
+	case <-d.ended:
+		return ErrEnded
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-// serve hands a generation upwards and sees it to its end. It returns why it
-// ended.
-func (d *Desk) serve(ctx context.Context, g *running) error {
-	d.ready(g)
-	d.opts.Handler.Ready(g)
-	g.begin(d.opts.Handler)
-	drained := false
+// ask has the owner do something, and waits until it has.
+func (d *Desk) ask(ctx context.Context, do func(*life)) error {
+	done := make(chan struct{})
 	select {
-	case <-g.ctx.Done():
-		d.current.Store(nil)
-	case <-g.proc.Exited():
-		d.current.Store(nil)
+	case d.asks <- func(l *life) { do(l); l.step(); close(done) }:
+	case <-d.ended:
+		return ErrEnded
 	case <-ctx.Done():
-		d.draining()
-		g.drain() //nolint:contextcheck // ctx has ended; drain has deadlines of its own
-		drained = true
+		return ctx.Err()
 	}
-	cause := g.finish(drained)
-	d.opts.Handler.Down(g, cause)
-	return cause
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/deskhost/deskhost/host/internal/catalog"
 	"github.com/deskhost/deskhost/host/internal/process"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
@@ -89,6 +90,7 @@ func (l *logs) String() string {
 // fixture is a desk in the making.
 type fixture struct {
 	opts Options
+	dir  string // the plugin folder
 	logs *logs
 	desk *Desk
 	stop func() error // ends Run and waits for it
@@ -118,15 +120,12 @@ func newFixture(t testing.TB, plugin string, handler Handler) *fixture {
 	limits.BackoffMin, limits.BackoffMax = 10*time.Millisecond, 50*time.Millisecond
 	limits.DrainTimeout, limits.StopTimeout = 5*time.Second, 5*time.Second
 	limits.Process.Memory = 8 << 30 // the race detector has its own, and a test sends 100 MB
-	f := &fixture{logs: &logs{}}
+	f := &fixture{dir: filepath.Join(dir, "plugins"), logs: &logs{}}
+	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: f.logs})
 	f.opts = Options{
-		Name: "support",
-		Source: Source{
-			Plugin: plugin, PluginDir: filepath.Join(dir, "plugins"),
-			StoreDir: filepath.Join(filepath.Dir(sharedCopy), "store"), RunDir: runDir,
-		},
-		Limits: limits, Handler: handler,
-		Log: hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: f.logs}),
+		Name:   "support",
+		Source: Source{Plugin: plugin, RunDir: runDir},
+		Limits: limits, Handler: handler, Log: log,
 	}
 	return f
 }
@@ -134,6 +133,7 @@ func newFixture(t testing.TB, plugin string, handler Handler) *fixture {
 // run starts the desk, and ends it with the test.
 func (f *fixture) run(t testing.TB) {
 	t.Helper()
+	f.open(t)
 	before := ours()
 	f.desk = New(f.opts)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -153,6 +153,19 @@ func (f *fixture) run(t testing.TB) {
 		}
 	})
 }
+
+// open looks at the plugin folder for the first time.
+func (f *fixture) open(t testing.TB) {
+	t.Helper()
+	folder, err := catalog.OpenFolder(f.dir, filepath.Join(filepath.Dir(sharedCopy), "store"), f.opts.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.opts.Source.Folder = folder
+}
+
+// look has the folder take what has changed in it.
+func (f *fixture) look() { f.opts.Source.Folder.Look(time.Now().Add(time.Hour)) }
 
 // ours counts the goroutines that desks, processes and their connections have.
 func ours() int {
@@ -291,7 +304,7 @@ func TestCrashIsToldAndRestarted(t *testing.T) {
 	g := await(t, l.ready)
 	_, err := startChat(g, "crash it hurts")
 	wantKind(t, err, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN)
-	wantText(t, await(t, l.down).Error(), `plugin "fake" 1.2.3`, f.opts.Source.PluginDir, "exit status 2", "panic: it hurts")
+	wantText(t, await(t, l.down).Error(), `plugin "fake" 1.2.3`, f.dir, "exit status 2", "panic: it hurts")
 
 	// A call on the generation that is gone was never sent.
 	_, err = startChat(g, "say hello")
@@ -391,7 +404,7 @@ func TestFailedStarts(t *testing.T) {
 			if s.State != test.state {
 				t.Errorf("state %s, want %s", s.State, test.state)
 			}
-			wantText(t, s.LastError, append(test.want, `plugin "`+test.plugin+`"`, f.opts.Source.PluginDir)...)
+			wantText(t, s.LastError, append(test.want, `plugin "`+test.plugin+`"`, f.dir)...)
 			if strings.Contains(s.LastError+f.logs.String(), "hunter2") {
 				t.Errorf("a secret is told: %s", s.LastError)
 			}
@@ -421,7 +434,7 @@ func TestFilesThatCannotRun(t *testing.T) {
 			f := newFixture(t, "fake", newListener())
 			f.opts.Limits.BackoffMin, f.opts.Limits.BackoffMax = time.Hour, time.Hour
 			f.opts.Source.SHA256 = test.pin
-			file := filepath.Join(f.opts.Source.PluginDir, deskv1.FilePrefix+"fake")
+			file := filepath.Join(f.dir, deskv1.FilePrefix+"fake")
 			if err := os.Remove(file); err != nil {
 				t.Fatal(err)
 			}
@@ -688,12 +701,17 @@ func TestEnvironmentIsExplicit(t *testing.T) {
 
 func TestInspect(t *testing.T) {
 	f := newFixture(t, "fake", newListener())
+	f.open(t)
 	before := ours()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	plugin, describe, err := Inspect(ctx, f.opts.Source, f.opts.Limits, f.opts.Log)
-	if err != nil || plugin.Name != "fake" || describe.GetTitle() != "Fake Desk" {
-		t.Errorf("%+v, %v, %v", plugin, describe, err)
+	program, err := f.opts.Source.Folder.Take("fake")
+	if err != nil {
+		t.Fatal(err)
+	}
+	describe, err := Inspect(ctx, f.opts.Source, program, f.opts.Limits, f.opts.Log)
+	if err != nil || describe.GetTitle() != "Fake Desk" {
+		t.Errorf("%v, %v", describe, err)
 	}
 	awaitGoroutines(t, before)
 }

@@ -196,14 +196,10 @@ func (g *running) drain() {
 	_ = g.proc.Stop(ctx)
 }
 
-// errHostStops is the cause of a generation's end when nothing went wrong.
-var errHostStops = errors.New("the host stops")
-
 // finish ends the process, waits for all that belongs to the generation, and
-// says why it ended.
-func (g *running) finish(drained bool) error {
-	cause := errHostStops
-	if !drained {
+// returns why it ended: the cause, or what is to be found out if that is nil.
+func (g *running) finish(cause error) error {
+	if cause == nil {
 		cause = context.Cause(g.ctx)
 		if cause == nil {
 			cause = g.proc.Exit()

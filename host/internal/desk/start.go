@@ -26,25 +26,26 @@ const batchFraming = 8 * deskv1.MaxBatchEvents
 var semanticVersion = regexp.MustCompile(`^\d{1,9}\.\d{1,9}\.\d{1,9}([-+][0-9A-Za-z.+-]{1,60})?$`)
 
 // Inspect starts a plugin for as long as it takes to ask what it is. It is for
-// the plugin and config commands.
-func Inspect(ctx context.Context, src Source, limits Limits, log hclog.Logger) (catalog.Plugin, *deskv1.DescribeResponse, error) {
-	plugin, proc, describe, err := launch(ctx, src, limits, log)
+// lists of plugins, and for checks of a configuration. A plugin that says to be
+// another is returned with the error.
+func Inspect(ctx context.Context, src Source, program catalog.Copy, limits Limits, log hclog.Logger) (*deskv1.DescribeResponse, error) {
+	proc, describe, err := launch(ctx, program, src, limits, log)
 	if err != nil {
-		return plugin, nil, err
+		return describe, err
 	}
 	// It was not configured, so there is nothing to drain.
-	return plugin, describe, proc.Kill()
+	return describe, proc.Kill()
 }
 
 // start takes a new process to ready.
-func start(ctx context.Context, opts Options, number uint64) (*running, error) {
-	log := opts.Log.With("generation", number)
-	plugin, proc, describe, err := launch(ctx, opts.Source, opts.Limits, log)
+func start(ctx context.Context, r recipe, number uint64) (*running, error) {
+	log := r.opts.Log.With("generation", number)
+	proc, describe, err := launch(ctx, r.copy, r.opts.Source, r.opts.Limits, log)
 	if err != nil {
 		return nil, err
 	}
-	g := newRunning(opts, number, plugin, proc, describe, log)
-	if err := g.configure(ctx, opts); err != nil {
+	g := newRunning(r.opts, number, r.copy.Plugin, proc, describe, log)
+	if err := g.configure(ctx, r.opts); err != nil {
 		return nil, g.abandon(err)
 	}
 	if err := g.open(); err != nil {
@@ -53,31 +54,16 @@ func start(ctx context.Context, opts Options, number uint64) (*running, error) {
 	return g, nil
 }
 
-// launch finds a plugin, starts its process and asks what it is.
-func launch(ctx context.Context, src Source, limits Limits, log hclog.Logger) (catalog.Plugin, *process.Process, *deskv1.DescribeResponse, error) {
-	plugin, err := catalog.Find(src.PluginDir, src.Plugin)
-	if err != nil {
-		return plugin, nil, nil, err
-	}
-	store, err := catalog.OpenStore(src.StoreDir)
-	if err != nil {
-		return plugin, nil, nil, err
-	}
-	path, plugin, err := store.Add(plugin)
-	if err != nil {
-		return plugin, nil, nil, err
-	}
-	if err := catalog.CheckPin(plugin, src.SHA256); err != nil {
-		return plugin, nil, nil, err
-	}
+// launch starts a plugin's process and asks what it is.
+func launch(ctx context.Context, program catalog.Copy, src Source, limits Limits, log hclog.Logger) (*process.Process, *deskv1.DescribeResponse, error) {
 	proc, err := process.Start(ctx, process.Config{
-		Path: path, Name: catalog.FileName(plugin.Name), RunDir: src.RunDir,
+		Path: program.Path, Name: catalog.FileName(program.Name), RunDir: src.RunDir,
 		User: src.User, Limits: limits.Process, StartTimeout: limits.StartTimeout, Log: log,
 	})
 	if err != nil {
-		return plugin, nil, nil, named(plugin, "", err)
+		return nil, nil, named(program.Plugin, "", err)
 	}
-	describe, err := askDescribe(ctx, plugin, proc, limits)
+	describe, err := askDescribe(ctx, program.Plugin, proc, limits)
 	if err != nil {
 		if exit := endedBy(proc, err); exit != nil {
 			err = exit
@@ -85,12 +71,13 @@ func launch(ctx context.Context, src Source, limits Limits, log hclog.Logger) (c
 		if stop := proc.Kill(); stop != nil {
 			log.Error("the plugin's process cannot be ended", "error", stop)
 		}
-		return plugin, nil, nil, named(plugin, "", err)
+		return nil, describe, named(program.Plugin, "", err)
 	}
-	return plugin, proc, describe, nil
+	return proc, describe, nil
 }
 
-// askDescribe asks a process what it is, and checks the answer.
+// askDescribe asks a process what it is, and checks the answer, which comes with
+// an error if the plugin's name is another.
 func askDescribe(ctx context.Context, plugin catalog.Plugin, proc *process.Process, limits Limits) (*deskv1.DescribeResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, limits.StartTimeout)
 	defer cancel()
@@ -99,7 +86,7 @@ func askDescribe(ctx context.Context, plugin catalog.Plugin, proc *process.Proce
 		return nil, lost(fmt.Errorf("asking it what it is (Describe): %w", err))
 	}
 	if d.GetName() != plugin.Name {
-		return nil, operatorError{fmt.Errorf("it says that its name is %q; name its file %s and use that name in the configuration",
+		return d, operatorError{fmt.Errorf("it says that its name is %q; name its file %s and use that name in the configuration",
 			d.GetName(), deskv1.FilePrefix+d.GetName())}
 	}
 	if !semanticVersion.MatchString(d.GetVersion()) {

@@ -18,13 +18,17 @@ const (
 	StateStarting State = "starting"
 	// StateReady: a generation serves the desk.
 	StateReady State = "ready"
-	// StateDraining: the host stops, and the generation flushes what it has.
+	// StateDraining: the generation flushes what it has, and ends.
 	StateDraining State = "draining"
 	// StateBackingOff: the last generation ended, or did not start; another
 	// follows after a wait.
 	StateBackingOff State = "backing_off"
 	// StateFailed is the same, but an operator has to change something first.
 	StateFailed State = "failed"
+	// StateQuarantined: it crashed too often; a start is tried now and then.
+	StateQuarantined State = "quarantined"
+	// StateDisabled: an operator has turned the desk off.
+	StateDisabled State = "disabled"
 	// StateStopped: the host has stopped the desk.
 	StateStopped State = "stopped"
 )
@@ -49,6 +53,15 @@ type Status struct {
 	Pid        int    `json:"pid,omitempty"`
 	Generation uint64 `json:"generation"`
 	Restarts   uint64 `json:"restarts"`
+	// Crashes counts the processes that ended by themselves, before they were
+	// ready or after.
+	Crashes uint64 `json:"crashes"`
+	// NextStart is when the next process is started, if none is ready.
+	NextStart *time.Time `json:"next_start,omitempty"`
+	// Waiting says what the replacement of the process waits for.
+	Waiting string `json:"waiting,omitempty"`
+	// PluginProblem is why the file in the plugin folder is not what runs.
+	PluginProblem string `json:"plugin_problem,omitempty"`
 	// LastError is why the latest start failed, or the latest generation ended.
 	LastError string `json:"last_error,omitempty"`
 }
@@ -65,26 +78,38 @@ func needsOperator(err error) bool {
 	return errors.As(err, &problem) || errors.As(err, &marked)
 }
 
-// publish changes the state. Only the goroutine of Run calls it.
-func (d *Desk) publish(state State, change func(*Status)) {
+// note changes what is told beside the state. Like all of the following, it is
+// called by the goroutine of Run alone.
+func (d *Desk) note(change func(*Status)) {
 	s := d.Status()
-	s.State, s.Since = state, time.Now()
-	if change != nil {
-		change(&s)
-	}
+	change(&s)
 	d.status.Store(&s)
 }
 
-func (d *Desk) starting(number uint64) {
-	d.publish(StateStarting, func(s *Status) {
-		s.Generation, s.Restarts = number, number-1
+// publish changes the state.
+func (d *Desk) publish(state State, change func(*Status)) {
+	d.note(func(s *Status) {
+		s.State, s.Since = state, time.Now()
+		s.NextStart, s.Waiting = nil, ""
+		if change != nil {
+			change(s)
+		}
 	})
-	d.opts.Log.Debug("desk starting", "plugin", d.opts.Source.Plugin, "generation", number)
+}
+
+// starting tells of a start, beside the generation that serves if there is one.
+func (d *Desk) starting(number uint64, serves *running) {
+	d.note(func(s *Status) { s.Restarts, s.Waiting = number-1, "" })
+	if serves == nil {
+		d.publish(StateStarting, func(s *Status) { s.Generation = number })
+	}
+	d.opts.Log.Debug("desk starting", "generation", number)
 }
 
 func (d *Desk) ready(g *running) {
 	d.current.Store(g)
 	d.publish(StateReady, func(s *Status) {
+		s.Generation = g.number
 		s.File, s.SHA256, s.Pid = g.plugin.File, g.plugin.SHA256, g.proc.Pid()
 		s.Version, s.Title = g.describe.GetVersion(), g.describe.GetTitle()
 		s.SendDedupe, s.Replay = SendDedupeName(g.describe.GetSendDedupe()), ReplayName(g.describe.GetReplay())
@@ -95,29 +120,36 @@ func (d *Desk) ready(g *running) {
 		"generation", g.number, "pid", g.proc.Pid(), "sha256", g.plugin.SHA256)
 }
 
-func (d *Desk) draining() {
+// kept tells that a generation which was to take over did not come to ready.
+func (d *Desk) kept(cause error) {
+	d.note(func(s *Status) { s.LastError = cause.Error() })
+	d.opts.Log.Error("desk keeps its process, the new one did not come to ready", "generation", d.Status().Generation, "cause", cause)
+}
+
+func (d *Desk) draining(cause error) {
 	d.current.Store(nil)
 	d.publish(StateDraining, nil)
-	d.opts.Log.Debug("desk draining")
+	d.opts.Log.Info("desk draining", "cause", cause)
 }
 
-func (d *Desk) waiting(cause error, pause time.Duration) {
-	state := StateBackingOff
-	if needsOperator(cause) {
-		state = StateFailed
-	}
-	d.publish(state, func(s *Status) { s.Pid, s.LastError = 0, cause.Error() })
+func (d *Desk) crashed(cause error) {
+	d.note(func(s *Status) { s.Crashes, s.LastError = s.Crashes+1, cause.Error() })
+}
+
+func (d *Desk) waiting(state State, cause error, next time.Time) {
+	d.publish(state, func(s *Status) { s.Pid, s.LastError, s.NextStart = 0, cause.Error(), &next })
 	d.settle()
-	d.opts.Log.Error("desk down", "state", state, "cause", cause, "next_start_in", pause.Round(time.Millisecond))
+	d.opts.Log.Error("desk down", "state", state, "cause", cause, "next_start_in", time.Until(next).Round(time.Millisecond))
 }
 
-func (d *Desk) stopped(cause error) {
-	d.publish(StateStopped, func(s *Status) {
-		s.Pid = 0
-		if cause != nil && !errors.Is(cause, errHostStops) {
-			s.LastError = cause.Error()
-		}
-	})
+func (d *Desk) disabled() {
+	d.publish(StateDisabled, func(s *Status) { s.Pid = 0 })
+	d.settle()
+	d.opts.Log.Info("desk disabled")
+}
+
+func (d *Desk) stopped() {
+	d.publish(StateStopped, func(s *Status) { s.Pid = 0 })
 	d.settle()
 	d.opts.Log.Info("desk stopped")
 }

@@ -1,0 +1,221 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
+)
+
+func openFolder(t *testing.T, dir string) *Folder {
+	t.Helper()
+	f, err := OpenFolder(dir, filepath.Join(t.TempDir(), "store"), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// runs returns the content that runs as plugin x, and the problem of its file.
+func runs(t *testing.T, f *Folder) (content, problem string) {
+	t.Helper()
+	taken, err := f.Take("x")
+	var p *ProblemError
+	if errors.As(err, &p) {
+		problem = p.Problem
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if taken.Path == "" {
+		return "", problem
+	}
+	b, err := os.ReadFile(taken.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taken.SHA256 != sum(string(b)) || filepath.Base(taken.Path) != taken.SHA256 {
+		t.Errorf("%+v holds %q", taken, b)
+	}
+	return string(b), problem
+}
+
+func wantRuns(t *testing.T, f *Folder, content, problem string) {
+	t.Helper()
+	gotContent, gotProblem := runs(t, f)
+	if gotContent != content || !strings.Contains(gotProblem, problem) || (problem == "") != (gotProblem == "") {
+		t.Errorf("%q runs, problem %q; want %q, %q", gotContent, gotProblem, content, problem)
+	}
+}
+
+// age makes a file look as if it had last changed at a time.
+func age(t *testing.T, file string, at time.Time) {
+	t.Helper()
+	if err := os.Chtimes(file, at, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFileIsTakenOnceItIsWhole(t *testing.T) {
+	dir := t.TempDir()
+	f := openFolder(t, dir)
+	wantRuns(t, f, "", "there is no such file")
+
+	now := time.Now()
+	file := drop(t, dir, "x", script, 0o755)
+	age(t, file, now)
+	f.Look(now)
+	wantRuns(t, f, "", "still be written to")
+	drop(t, dir, "x", script+"#more\n", 0o755)
+	age(t, file, now.Add(1900*time.Millisecond))
+	f.Look(now.Add(2 * time.Second))
+	wantRuns(t, f, "", "still be written to")
+	f.Look(now.Add(3 * time.Second))
+	wantRuns(t, f, "", "still be written to")
+	f.Look(now.Add(4 * time.Second))
+	wantRuns(t, f, script+"#more\n", "")
+}
+
+func TestRenamedFileIsTakenAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	f := openFolder(t, dir)
+	now := time.Now()
+	built := drop(t, t.TempDir(), "new", script, 0o755)
+	age(t, built, now.Add(-time.Minute))
+	if err := os.Rename(built, filepath.Join(dir, deskv1.FilePrefix+"x")); err != nil {
+		t.Fatal(err)
+	}
+	f.Look(now)
+	wantRuns(t, f, script, "")
+}
+
+// A clock that runs behind that of the file system delays nothing for long.
+func TestFileOfTheFuture(t *testing.T) {
+	dir := t.TempDir()
+	f := openFolder(t, dir)
+	now := time.Now()
+	age(t, drop(t, dir, "x", script, 0o755), now.Add(time.Hour))
+	f.Look(now)
+	wantRuns(t, f, "", "still be written to")
+	f.Look(now.Add(settleTime))
+	wantRuns(t, f, script, "")
+}
+
+// Whatever happens to the file, the copy goes on until there is a better one.
+func TestCopyOutlivesItsFile(t *testing.T) {
+	dir := t.TempDir()
+	file := drop(t, dir, "x", script, 0o755)
+	f := openFolder(t, dir)
+	wantRuns(t, f, script, "") // there when the host started
+	now := time.Now().Add(time.Minute)
+	next := func() time.Time { now = now.Add(settleTime); return now }
+
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.Look(next())
+	wantRuns(t, f, script, "not executable")
+
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	f.Look(next())
+	wantRuns(t, f, script, "the file is missing")
+
+	drop(t, dir, "x", "no program", 0o755)
+	f.Look(next())
+	f.Look(next())
+	wantRuns(t, f, script, "not a program")
+
+	drop(t, dir, "x", script+"#2\n", 0o755)
+	f.Look(next())
+	f.Look(next())
+	wantRuns(t, f, script+"#2\n", "")
+
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	f.Look(next())
+	wantRuns(t, f, script+"#2\n", "the file is missing")
+}
+
+func TestRefusedFileThatGoesIsForgotten(t *testing.T) {
+	dir := t.TempDir()
+	file := drop(t, dir, "x", "no program", 0o755)
+	f := openFolder(t, dir)
+	if len(f.Files()) != 1 {
+		t.Fatalf("%+v", f.Files())
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	f.Look(time.Now())
+	if len(f.Files()) != 0 {
+		t.Errorf("%+v", f.Files())
+	}
+}
+
+func TestChangedTellsOfNewsOnly(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := openFolder(t, dir)
+		ctx, cancel := context.WithCancel(t.Context())
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			f.Watch(ctx)
+		}()
+		changed := f.Changed()
+		time.Sleep(10 * time.Second)
+		select {
+		case <-changed:
+			t.Fatal("told of a change where there was none")
+		default:
+		}
+		drop(t, dir, "x", script, 0o755)
+		began := time.Now()
+		for content := ""; content == ""; content, _ = runs(t, f) {
+			<-changed
+			changed = f.Changed()
+		}
+		if took := time.Since(began); took < settleTime || took > settleTime+lookEvery {
+			t.Errorf("took %s", took)
+		}
+		cancel()
+		<-watched
+	})
+}
+
+func TestDoublesAreRefused(t *testing.T) {
+	files := []File{
+		{Plugin: Plugin{Name: "x", File: "deskhost-plugin-x"}, Copy: Copy{Path: "a"}},
+		{Plugin: Plugin{Name: "x", File: "deskhost-plugin-x.exe"}, Copy: Copy{Path: "b"}},
+		{Plugin: Plugin{Name: "y", File: "deskhost-plugin-y.exe"}, Copy: Copy{Path: "c"}},
+	}
+	refuseDoubles(files)
+	if files[0].Problem != "" || files[2].Problem != "" || files[1].Copy.Path != "" ||
+		files[1].Problem != "deskhost-plugin-x has the same name for a plugin; remove one of the two" {
+		t.Errorf("%+v", files)
+	}
+}
+
+func TestStoreIsSweptWhenTheFolderIsOpened(t *testing.T) {
+	dir, storeDir := t.TempDir(), filepath.Join(t.TempDir(), "store")
+	for _, content := range []string{script, script + "#2\n"} {
+		drop(t, dir, "x", content, 0o755)
+		if _, err := OpenFolder(dir, storeDir, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+		left, err := os.ReadDir(storeDir)
+		if err != nil || len(left) != 1 || left[0].Name() != sum(content) {
+			t.Errorf("%v, %v", left, err)
+		}
+	}
+}

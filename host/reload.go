@@ -1,0 +1,211 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/deskhost/deskhost/host/internal/admin"
+	"github.com/deskhost/deskhost/host/internal/api"
+	"github.com/deskhost/deskhost/host/internal/config"
+)
+
+// loaded is the configuration that holds.
+type loaded struct {
+	config *config.Config
+	at     time.Time
+	// problem is why a later one was refused.
+	problem string
+}
+
+// configState is for operators.
+func (h *Host) configState() admin.Config {
+	l := h.config.Load()
+	return admin.Config{Loaded: l.at, Problem: l.problem}
+}
+
+// errNotRunning is the answer to changes before Run, or once the host ends.
+var errNotRunning = errors.New("the host is starting or stopping; nothing was changed")
+
+// Reload takes the configuration that load reads. Only what it changes is
+// touched: a desk is started, ended, or gets a new process; the widgets' door is
+// replaced if its settings differ. If anything is wrong, nothing changes, and the
+// error says why. What only a restart can change is logged.
+func (h *Host) Reload(ctx context.Context, load func() (*config.Config, error)) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	if h.running == nil {
+		return errNotRunning
+	}
+	before := h.config.Load()
+	next, err := load()
+	if err == nil {
+		err = h.change(ctx, before.config, next)
+	}
+	if err != nil {
+		h.config.Store(&loaded{before.config, before.at, err.Error()})
+		return err
+	}
+	h.config.Store(&loaded{config: next, at: time.Now()})
+	return nil
+}
+
+// change goes from one configuration to another. Nothing is changed before
+// everything is known to fit.
+func (h *Host) change(ctx context.Context, before, next *config.Config) error {
+	if keys := keepFixed(before, next); len(keys) > 0 {
+		h.log.Warn("some settings are taken at the next start only", "keys", strings.Join(keys, ", "))
+	}
+	var unlike []config.Desk // new or changed
+	for _, d := range next.Desks {
+		if !slices.ContainsFunc(before.Desks, d.Same) {
+			unlike = append(unlike, d)
+		}
+	}
+	byDesk, err := h.roster.check(ctx, unlike)
+	if err != nil {
+		return err
+	}
+	if problems := slices.Concat(byDesk...); len(problems) > 0 {
+		problems.Sort()
+		return problems
+	}
+	var door *api.API
+	if !sameDoor(before, next) {
+		verifier, err := loadVerifier(next)
+		if err != nil {
+			return err
+		}
+		if door, err = h.newAPI(next, verifier); err != nil {
+			return err
+		}
+	}
+
+	h.sessions.Reconfigure(deskNames(next), next.DefaultDesk, sessionLimits(next.Limits))
+	if err := h.changeDesks(ctx, next); err != nil {
+		return err
+	}
+	if door != nil {
+		h.replaceDoor(door)
+	}
+	h.log.Info("configuration taken", "file", next.File, "desks", len(next.Desks))
+	return nil
+}
+
+// changeDesks has the desks be those of a configuration.
+func (h *Host) changeDesks(ctx context.Context, next *config.Config) error {
+	var all, added []*served
+	for _, d := range next.Desks {
+		s := h.desks.find(d.Name)
+		if s == nil {
+			s = newServed(d, h.deskOptions(next, d))
+			added = append(added, s)
+		} else if err := s.Reconfigure(ctx, h.deskOptions(next, d)); err != nil {
+			return err
+		}
+		all = append(all, &served{Desk: s.Desk, config: d, stop: s.stop, ended: s.ended})
+	}
+	before := h.desks.list()
+	h.desks.set(all)
+	for _, s := range added {
+		h.log.Info("desk added to the configuration", "desk", s.config.Name)
+		h.desks.find(s.config.Name).start(h.running, h.log)
+	}
+	for _, s := range before {
+		if !slices.ContainsFunc(next.Desks, func(d config.Desk) bool { return d.Name == s.config.Name }) {
+			h.log.Info("desk removed from the configuration", "desk", s.config.Name)
+			s.end()
+		}
+	}
+	return nil
+}
+
+// replaceDoor has new calls and sockets come through another door. Those of the
+// one before come back by themselves.
+func (h *Host) replaceDoor(door *api.API) {
+	old := h.api.Swap(door)
+	h.retiring.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), parkTimeout)
+		defer cancel()
+		if err := old.Close(ctx); err != nil {
+			h.log.Warn("sockets had to be cut", "error", err)
+		}
+	})
+}
+
+// sameDoor tells whether two configurations want the same of the widgets' door.
+func sameDoor(a, b *config.Config) bool {
+	return slices.Equal(a.Origins, b.Origins) && a.Identity == b.Identity && apiLimits(a.Limits) == apiLimits(b.Limits)
+}
+
+// keepFixed sets what cannot change while the host runs to what it is, and
+// returns the keys of what should have.
+func keepFixed(before, next *config.Config) (keys []string) {
+	for key, of := range map[string]func(*config.Config) any{
+		"listen":     func(c *config.Config) any { return &c.Listen },
+		"admin":      func(c *config.Config) any { return &c.Admin },
+		"data_dir":   func(c *config.Config) any { return &c.DataDir },
+		"plugin_dir": func(c *config.Config) any { return &c.PluginDir },
+		"demo":       func(c *config.Config) any { return &c.Demo },
+		"retention":  func(c *config.Config) any { return &c.Retention },
+	} {
+		from, to := reflect.ValueOf(of(before)).Elem(), reflect.ValueOf(of(next)).Elem()
+		if !from.Equal(to) {
+			to.Set(from)
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// verbs are what operators may do over the control socket.
+func (h *Host) verbs() admin.Verbs {
+	with := func(do func(context.Context, *served) error) func(context.Context, string) error {
+		return func(ctx context.Context, name string) error {
+			s := h.desks.find(name)
+			if s == nil {
+				return admin.ErrNoDesk
+			}
+			return do(ctx, s)
+		}
+	}
+	return admin.Verbs{
+		Plugin: h.pluginInfo,
+		Reload: with(func(ctx context.Context, s *served) error { return s.Reload(ctx) }),
+		// The mark comes first: a host that dies in between does as it was told.
+		Disable: with(func(ctx context.Context, s *served) error {
+			if err := h.disabled.add(s.config.Name); err != nil {
+				return err
+			}
+			return s.Disable(ctx)
+		}),
+		Enable: with(func(ctx context.Context, s *served) error {
+			if err := h.disabled.remove(s.config.Name); err != nil {
+				return err
+			}
+			return s.Enable(ctx)
+		}),
+	}
+}
+
+// pluginInfo is what a plugin says of itself, with the desks that use it.
+func (h *Host) pluginInfo(ctx context.Context, name string) (any, error) {
+	users, user := h.desks.of(name), ""
+	if len(users) > 0 {
+		user = users[0].User
+	}
+	info, err := h.roster.info(ctx, name, user)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range h.desks.states(h.sessions.Chats()) {
+		if d.Plugin == name {
+			info.Desks = append(info.Desks, d)
+		}
+	}
+	return info, nil
+}

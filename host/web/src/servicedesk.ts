@@ -90,7 +90,8 @@ export class ServiceDesk implements WidgetDesk {
       onEntry: (entry) => this.tell(() => this.show(entry)),
       onConnection: (connection) => {
         if (connection === "offline") this.setAway("host", true);
-        if (connection === "online" || connection === "idle") this.setAway("host", false);
+        if (connection === "online") this.setAway("host", false);
+        if (connection === "idle") this.away.delete("host"); // The chat is over.
       },
       onSessionLost: () => void this.tell(() => this.over("host")),
     });

@@ -162,7 +162,7 @@ func (g *running) watchHealth() {
 		misses++
 		g.log.Warn("plugin not healthy", "error", err, "in_a_row", misses)
 		if misses == g.limits.HealthMisses {
-			g.end(fmt.Errorf("not healthy %d times in a row, asked every %s: %w", misses, g.limits.HealthInterval, err))
+			g.end(fmt.Errorf("not healthy %d times in a row, asked every %s: %w", misses, g.limits.HealthInterval, lost(err)))
 			return
 		}
 	}

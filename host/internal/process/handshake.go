@@ -54,9 +54,7 @@ func readStdout(stdout *os.File, out *output, found chan<- handshake) {
 			tell(handshake{err: fmt.Errorf("more than %d lines on standard output before the handshake; is it a deskhost plugin?", maxNoise)})
 		}
 	}}
-	// The error is the end of the process, or the close that follows it.
-	_, _ = io.Copy(w, stdout)
-	w.flush()
+	out.copyLines(w, stdout)
 	if waiting {
 		tell(handshake{err: io.EOF})
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"time"
 )
 
 // Lacking lists what this system does not offer, in words for an operator.
@@ -42,3 +43,5 @@ func forgetRecord(string, int) {}
 func sweepProcesses(string) error { return nil }
 
 func usage(int) (Usage, bool) { return Usage{}, false }
+
+func demand(int) time.Duration { return 0 }

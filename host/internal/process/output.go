@@ -22,6 +22,10 @@ const (
 	// lastLines is how many lines are kept for errors; maxQuoted bounds each.
 	lastLines = 20
 	maxQuoted = 512
+	// readLines and readBytes bound what is read in a second, logged or not, so
+	// that a storm costs the host little; the process waits.
+	readLines = 20_000
+	readBytes = 8 << 20
 	// logBurst is for how many seconds' worth of log there is room at once.
 	logBurst = 5
 )
@@ -32,29 +36,67 @@ type output struct {
 	log          hclog.Logger
 	lines, bytes *rate.Limiter
 
-	mu      sync.Mutex
-	dropped int      // lines
-	tail    [][]byte // at most lastLines, oldest first
+	read struct{ lines, bytes *rate.Limiter }
+	// ended is closed when the process has ended: what is left is read at once.
+	ended chan struct{}
+
+	mu sync.Mutex
+	// dropped counts lines, the first of them at droppedAt.
+	dropped   int
+	droppedAt time.Time
+	tail      [][]byte // at most lastLines, oldest first
 	// full is set behind the lines of a crash: their beginning says what it was,
 	// and hundreds of lines of stack may follow.
 	full bool
 }
 
 func newOutput(log hclog.Logger, limits Limits) *output {
-	return &output{
+	o := &output{
 		log:   log,
+		ended: make(chan struct{}),
 		lines: rate.NewLimiter(rate.Limit(limits.LogLines), logBurst*limits.LogLines),
 		// One line always fits.
 		bytes: rate.NewLimiter(rate.Limit(limits.LogBytes), max(maxLogLine, logBurst*int(limits.LogBytes))),
+	}
+	o.read.lines = rate.NewLimiter(readLines, readLines)
+	o.read.bytes = rate.NewLimiter(readBytes, readBytes)
+	return o
+}
+
+// copyLines passes what is read on to w, no faster than is bearable, until the
+// end of the process or the close that follows it.
+func (o *output) copyLines(w *lineWriter, from io.Reader) {
+	buf := make([]byte, readLines) // a read has no more lines than that
+	for {
+		n, err := from.Read(buf)
+		o.pace(buf[:n])
+		_, _ = w.Write(buf[:n]) // it never fails
+		if err != nil {
+			break
+		}
+	}
+	w.flush()
+}
+
+// pace waits for as long as reading that much takes.
+func (o *output) pace(part []byte) {
+	now := time.Now()
+	wait := max(
+		o.read.lines.ReserveN(now, min(readLines, bytes.Count(part, []byte{'\n'}))).DelayFrom(now),
+		o.read.bytes.ReserveN(now, min(readBytes, len(part))).DelayFrom(now),
+	)
+	if wait == 0 {
+		return
+	}
+	select {
+	case <-time.After(wait):
+	case <-o.ended:
 	}
 }
 
 // readStderr logs a process's standard error until its end.
 func readStderr(stderr *os.File, out *output) {
-	w := &lineWriter{limit: maxLogLine, emit: out.stderr}
-	// The error is the end of the process, or the close that follows it.
-	_, _ = io.Copy(w, stderr)
-	w.flush()
+	out.copyLines(&lineWriter{limit: maxLogLine, emit: out.stderr}, stderr)
 }
 
 // stderr takes one line, less the cut bytes at its end.
@@ -103,24 +145,37 @@ func (o *output) stdout(line []byte, cut int) {
 	}
 }
 
-// allow takes a line from the buckets, and says so once it could not.
+// tellEvery is how often it is told at most that lines are dropped.
+const tellEvery = time.Second
+
+// allow takes a line from the buckets, and tells now and then of those that it
+// could not take.
 func (o *output) allow(line []byte) bool {
 	now := time.Now()
-	if !o.lines.AllowN(now, 1) || !o.bytes.AllowN(now, len(line)) {
-		o.mu.Lock()
-		o.dropped++
-		o.mu.Unlock()
-		return false
+	if o.lines.AllowN(now, 1) && o.bytes.AllowN(now, len(line)) {
+		o.tellDropped(now.Add(-tellEvery))
+		return true
 	}
-	o.flush()
-	return true
+	o.mu.Lock()
+	if o.dropped == 0 {
+		o.droppedAt = now
+	}
+	o.dropped++
+	o.mu.Unlock()
+	o.tellDropped(now.Add(-tellEvery))
+	return false
 }
 
-// flush tells how many lines were dropped since it was told last.
-func (o *output) flush() {
+// tellDropped tells how many lines were dropped, if the first was by then.
+func (o *output) tellDropped(by time.Time) {
 	o.mu.Lock()
 	n := o.dropped
-	o.dropped = 0
+	if o.droppedAt.After(by) {
+		n = 0
+	}
+	if n > 0 {
+		o.dropped = 0
+	}
 	o.mu.Unlock()
 	if n > 0 {
 		o.log.Warn(fmt.Sprintf("%d lines dropped: the plugin writes more than %.0f lines or %.0f bytes a second", n, o.lines.Limit(), o.bytes.Limit()))

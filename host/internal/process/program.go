@@ -148,11 +148,10 @@ func (p *program) live(started chan<- error, found chan<- handshake) {
 	var readers, watching sync.WaitGroup
 	readers.Go(func() { readStdout(ours.stdout, p.out, found) })
 	readers.Go(func() { readStderr(ours.stderr, p.out) })
-	ended := make(chan struct{})
-	watching.Go(func() { p.watch(ended) })
+	watching.Go(func() { p.watch(p.out.ended) })
 
 	awaitExit(p.cmd)
-	close(ended)
+	close(p.out.ended)
 	watching.Wait()
 	p.endGroup()
 
@@ -169,7 +168,7 @@ func (p *program) live(started chan<- error, found chan<- handshake) {
 	ours.close()
 	<-read
 	p.removeDir()
-	p.out.flush()
+	p.out.tellDropped(time.Now())
 	p.exit = &ExitError{
 		Name: p.cfg.Name, Pid: p.pid(),
 		Status:  p.cmd.ProcessState.String(),

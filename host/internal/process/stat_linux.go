@@ -96,3 +96,32 @@ func usage(group int) (Usage, bool) {
 	}
 	return u, len(members) > 0
 }
+
+// demand is for how long the processes of a group have run, or waited for a
+// processor to run on.
+func demand(group int) (d time.Duration) {
+	for _, m := range groupMembers(group) {
+		d += max(m.cpu, scheduled(m.pid)) // the latter is 0 where the kernel keeps no account
+	}
+	return d
+}
+
+// scheduled is demand of one process, by the account of its threads.
+func scheduled(pid int) (d time.Duration) {
+	folder := "/proc/" + strconv.Itoa(pid) + "/task/"
+	threads, err := os.ReadDir(folder)
+	if err != nil {
+		return 0
+	}
+	for _, t := range threads {
+		text, err := os.ReadFile(folder + t.Name() + "/schedstat")
+		if err != nil {
+			continue
+		}
+		var ran, waited int64 // in nanoseconds
+		if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {
+			d += time.Duration(ran + waited)
+		}
+	}
+	return d
+}

@@ -43,6 +43,7 @@ func copyStdio(conn *grpc.ClientConn, out *output) {
 			return
 		}
 		channel, data := parseStdio(msg.ProtoReflect().GetUnknown())
+		out.pace(data)
 		// Neither Write fails.
 		if channel == stdioStderr {
 			_, _ = stderr.Write(data)

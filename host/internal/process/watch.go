@@ -45,11 +45,12 @@ func (p *program) watch(done <-chan struct{}) {
 			return
 		}
 		if elapsed := time.Since(began); elapsed >= busyWindow {
-			if busy := u.CPU - before; busy > elapsed*9/10 {
+			now := demand(p.pid())
+			if wanted := now - before; wanted > elapsed*9/10 {
 				p.cfg.Log.Warn("the plugin keeps the processors busy", "pid", p.pid(),
-					"processors", fmt.Sprintf("%.1f", busy.Seconds()/elapsed.Seconds()), "for", elapsed.Round(time.Second))
+					"could_use", fmt.Sprintf("%.1f", wanted.Seconds()/elapsed.Seconds()), "for", elapsed.Round(time.Second))
 			}
-			began, before = time.Now(), u.CPU
+			began, before = time.Now(), now
 		}
 	}
 }

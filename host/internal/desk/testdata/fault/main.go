@@ -69,7 +69,7 @@ func main() {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	if where == "handshake" {
-		fmt.Print("1|1|unix|/tmp")
+		fmt.Print("1|1|uni")
 		at("handshake")
 	}
 	goplugin.Serve(&goplugin.ServeConfig{
@@ -219,8 +219,9 @@ func (d *desk) misbehave(stream deskv1.DeskService_EventsServer, chat string) {
 		hung.Lock()
 		at("stream")
 	case "unread":
-		for {
-			send(&deskv1.Event{ChatId: chat}) // refused with a reason
+		// Within all windows, and refused with reasons that nobody reads.
+		for i := range 4000 {
+			send(&deskv1.Event{ChatId: fmt.Sprint("c", i%8)})
 		}
 	case "flood":
 		for {

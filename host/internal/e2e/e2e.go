@@ -23,8 +23,9 @@ const Patience = time.Minute
 var binaries string
 
 // Main builds the binaries, with the race detector where the tests have it, and
-// runs the tests. Call it from TestMain, and exit with what it returns.
-func Main(m *testing.M) int {
+// runs the tests. Call it from TestMain, and exit with what it returns. More
+// plugins are the folders of their programs, from [Root]; see [Plugin].
+func Main(m *testing.M, plugins ...string) int {
 	dir, err := os.MkdirTemp("", "deskhost-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -32,10 +33,14 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binaries = dir
-	for file, source := range map[string]string{
+	sources := map[string]string{
 		Binary(): "./host/cmd/deskhost",
 		filepath.Join(PluginDir(), "deskhost-plugin-mock"): "./plugins/mock",
-	} {
+	}
+	for _, folder := range plugins {
+		sources[Plugin(filepath.Base(folder))] = folder
+	}
+	for file, source := range sources {
 		if err := build(file, source); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -65,6 +70,9 @@ func Root() string {
 
 // Binary is the path of the built deskhost.
 func Binary() string { return filepath.Join(binaries, "deskhost") }
+
+// Plugin is the path of one of the plugins that only Main's caller asked for.
+func Plugin(name string) string { return filepath.Join(binaries, "plugin-"+name) }
 
 // PluginDir is the folder of the built plugins.
 func PluginDir() string { return filepath.Join(binaries, "plugins.d") }

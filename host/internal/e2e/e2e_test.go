@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m)) }
+func TestMain(m *testing.M) { os.Exit(Main(m, "./host/internal/desk/testdata/fault")) }
 
 // expect makes a call and expects a status.
 func expect(t *testing.T, p *Page, status int, method, path string, body any) Answer {

@@ -181,6 +181,13 @@ func (h *Host) Admin(path string, into any) {
 	}
 }
 
+// Log is what the host, as it was started last, has logged so far.
+func (h *Host) Log() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.process.Stderr()
+}
+
 // KillPlugin ends a desk's plugin as kill -9 does.
 func (h *Host) KillPlugin(desk string) {
 	h.t.Helper()

@@ -1,0 +1,245 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// answerTime is within what the agent's answer has to come on a desk whose
+// neighbours go wrong.
+const answerTime = 2 * time.Second
+
+// faultyStarts are the plugins that never come to ready, with what the operator
+// reads of each.
+var faultyStarts = map[string]string{
+	"crash-start":     "panic: fault",
+	"exit-start":      "exit status 0",
+	"hang-start":      "no handshake within 4s",
+	"stop-start":      "no handshake within 4s",
+	"crash-handshake": "panic: fault",
+	"exit-handshake":  "exit status 0",
+	"hang-handshake":  "no handshake within 4s",
+	"stop-handshake":  "no handshake within 4s",
+	"crash-configure": "panic: fault",
+	"exit-configure":  "exit status 0",
+	"hang-configure":  "Configure",
+	"stop-configure":  "Configure",
+}
+
+// faultyCalls are those that go wrong at a user's message.
+var faultyCalls = map[string]string{
+	"crash-call":   "panic: fault",
+	"exit-call":    "exit status 0",
+	"hang-call":    "SendMessageToAgent",
+	"stop-call":    "not healthy 3 times in a row",
+	"crash-stream": "panic: fault",
+	"exit-stream":  "exit status 0",
+	"hang-stream":  "not healthy 3 times in a row",
+	"stop-stream":  "not healthy 3 times in a row",
+	"noise":        "on standard output before the handshake",
+	"line":         "bytes_cut=",
+	"types":        `{"wrong":5}`,
+	"storm":        "lines dropped",
+	"grandchild":   "exit status 7",
+	"answer":       "larger than max",
+	"unread":       "does not read its event stream",
+	"flood":        "wait for their acknowledgement",
+	"strangers":    "REFUSAL_CODE_CHAT_OVER",
+	"backwards":    "came after event",
+	"state":        "larger than max",
+	"bigstate":     "resume state not kept",
+	"memory":       "limits.plugin_memory allows",
+	"files":        "too many open files",
+	"spin":         "keeps the processors busy",
+	"stubborn":     "does not end when asked to",
+}
+
+// faultyHost is a host with one good desk, named support, and a bad one for each
+// fault, named after it.
+func faultyHost(t *testing.T, good *MockDesk, faults map[string]string) *Host {
+	t.Helper()
+	dir := t.TempDir()
+	link(t, filepath.Join(PluginDir(), "deskhost-plugin-mock"), filepath.Join(dir, "deskhost-plugin-mock"))
+	settings := good.Settings()
+	desks, _ := settings["desks"].([]any)
+	for fault := range faults {
+		link(t, Plugin("fault"), filepath.Join(dir, "deskhost-plugin-"+fault))
+		desks = append(desks, map[string]any{"name": fault, "plugin": fault})
+	}
+	return NewHost(t, map[string]any{
+		"plugin_dir": dir, "desks": desks, "default_desk": "support",
+		"limits": Unlimited(map[string]any{"plugin_start_timeout": "4s", "plugin_health_interval": "2s", "plugin_memory": "1GiB"}),
+	})
+}
+
+func link(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Link(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bystanders talk on the good desk until they are told to stop.
+type bystanders struct {
+	t       *testing.T
+	stop    chan struct{}
+	talking sync.WaitGroup
+
+	mu   sync.Mutex
+	took []time.Duration
+}
+
+func talkMeanwhile(t *testing.T, h *Host, desk *MockDesk, pages int) *bystanders {
+	t.Helper()
+	b := &bystanders{t: t, stop: make(chan struct{})}
+	for range pages {
+		p := h.Open(nil)
+		chat := p.Start("c1")
+		b.talking.Go(func() {
+			if err := b.talk(p, desk, chat); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return b
+}
+
+func (b *bystanders) talk(p *Page, desk *MockDesk, chat string) error {
+	for i := 0; ; i++ {
+		select {
+		case <-b.stop:
+			return checkTalk(p, desk, chat, i)
+		default:
+		}
+		began := time.Now()
+		if err := talk(p, i, i+1); err != nil {
+			return err
+		}
+		b.mu.Lock()
+		b.took = append(b.took, time.Since(began))
+		b.mu.Unlock()
+	}
+}
+
+// end holds that nothing was lost and nobody waited.
+func (b *bystanders) end() {
+	b.t.Helper()
+	close(b.stop)
+	b.talking.Wait()
+	slices.Sort(b.took)
+	if len(b.took) == 0 {
+		b.t.Fatal("nobody talked")
+	}
+	worst := b.took[len(b.took)-1]
+	b.t.Logf("%d answers; half of them within %s, 99 of 100 within %s, all within %s",
+		len(b.took), b.took[len(b.took)/2], b.took[len(b.took)*99/100], worst)
+	if worst > answerTime {
+		b.t.Errorf("an answer took %s", worst)
+	}
+}
+
+// awaitNamed awaits that the operator is told of a desk's fault, at /v1/desks or
+// in the log.
+func awaitNamed(h *Host, desk, want string) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for give := time.After(Patience); ; {
+		d := h.Desk(desk)
+		if strings.Contains(d.LastError, want) {
+			return nil
+		}
+		for line := range strings.Lines(h.Log()) {
+			if strings.Contains(line, desk) && strings.Contains(line, want) {
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-give:
+			return fmt.Errorf("nobody is told %q of desk %s: %+v", want, desk, d)
+		}
+	}
+}
+
+// TestPluginsThatDoNotStart has plugins fail at every step of their start.
+func TestPluginsThatDoNotStart(t *testing.T) {
+	good := StartDesk(t)
+	h := faultyHost(t, good, faultyStarts)
+	h.Start()
+	others := talkMeanwhile(t, h, good, 3)
+	for desk, want := range faultyStarts {
+		if err := awaitNamed(h, desk, want); err != nil {
+			t.Error(err)
+		}
+	}
+	others.end()
+	h.Stop()
+}
+
+// TestPluginsThatGoWrong has plugins do at a user's message whatever harms a
+// host, several at a time.
+func TestPluginsThatGoWrong(t *testing.T) {
+	good := StartDesk(t)
+	h := faultyHost(t, good, faultyCalls)
+	h.Start()
+	others := talkMeanwhile(t, h, good, 3)
+	var all sync.WaitGroup
+	few := make(chan struct{}, 4)
+	for fault, want := range faultyCalls {
+		if fault == "stubborn" {
+			continue
+		}
+		all.Go(func() {
+			few <- struct{}{}
+			began := time.Now()
+			err := provoke(h, fault)
+			<-few
+			if err == nil {
+				err = awaitNamed(h, fault, want)
+			}
+			if err != nil {
+				t.Errorf("%s: %v", fault, err)
+				return
+			}
+			t.Logf("%s named after %s", fault, time.Since(began).Round(time.Millisecond))
+		})
+	}
+	all.Wait()
+	others.end()
+	left := regexp.MustCompile(`left behind: (\d+)\.`).FindStringSubmatch(h.Desk("grandchild").LastError)
+	if left == nil {
+		t.Fatalf("the grandchild is not told: %+v", h.Desk("grandchild"))
+	}
+	pid, err := strconv.Atoi(left[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Errorf("the grandchild: %v", err)
+	}
+	h.Stop()
+	if want := faultyCalls["stubborn"]; !strings.Contains(h.Log(), want) {
+		t.Errorf("the log lacks %q", want)
+	}
+}
+
+// provoke has a user say something on a desk.
+func provoke(h *Host, desk string) error {
+	p := h.Open(map[string]any{"desk": desk})
+	if _, err := p.start("c1"); err != nil {
+		return err
+	}
+	_, err := p.send("m1", "go")
+	return err
+}

@@ -111,6 +111,11 @@ func (*desk) Describe(context.Context, *deskv1.DescribeRequest) (*deskv1.Describ
 
 func (*desk) Configure(context.Context, *deskv1.ConfigureRequest) (*deskv1.ConfigureResponse, error) {
 	at("configure")
+	if name == "child" { // stays in the process group and outlives its parent
+		if err := exec.Command("sleep", "600").Start(); err != nil {
+			return nil, err
+		}
+	}
 	return &deskv1.ConfigureResponse{}, nil
 }
 

@@ -21,7 +21,6 @@ before(async () => {
       closed: { online: false },
       unsure: { online: null },
       mute: { calls: { availability: { delay_ms: 20_000 } } },
-      queue: { queue: { position: 3, wait_minutes: 7, step_ms: 1500, message: "Thank you for waiting." } },
       refusing: { calls: { start: { fail: "refused", user_message: "We are closed on Sundays." } } },
       failing: { calls: { send: { fail: "invalid" } } },
       slow: { calls: { send: { delay_ms: 5000 } } },
@@ -106,11 +105,19 @@ describe("the card", () => {
 });
 
 describe("waiting", () => {
-  test("position and wait are shown while they change", async () => {
-    const page = await open("?desk=queue");
-    await page.waits();
-    await page.sees("7 minutes");
-    await page.is("connected");
+  test("wait, place and the desk's own words are shown as they change", async () => {
+    const { page, ada } = await waiting();
+    for (const [availability, text] of [
+      [{ wait_minutes: 7, position: 3, message: "Soon." }, "7 minutes"],
+      [{ position: 2, message: "Soon." }, "number 2 in line"],
+      [{ message: "**Thank you** for waiting." }, "Thank you for waiting."],
+    ]) {
+      // Passing news: who was not there when it came does not hear it.
+      await eventually(async () => {
+        await ada({ availability });
+        return page.log.filter({ hasText: text }).count();
+      }, text);
+    }
     await page.close();
   });
 
@@ -404,16 +411,26 @@ describe("the host is killed and started again", () => {
     await page.close();
   });
 
-  test("while the page is reloaded: it waits, and goes on", async () => {
+  test("while the page is away: it goes on", async () => {
     const { page, ada } = await withAda();
-    // The page itself comes from the host, so it is put away and taken out again.
-    await page.tab.route("**/carbon/**", (route) => route.continue());
     await page.tab.goto("about:blank");
     await host.kill();
     await host.start();
     await page.tab.goto(`${host.url}/carbon/`);
     await ada({ say: "still here" });
     await page.sees("still here");
+    await page.close();
+  });
+
+  test("not heard of at a reload: the widget waits until it answers", async () => {
+    const { page, ada } = await withAda();
+    await page.tab.route("**/v1/**", (route) => route.abort());
+    await page.reload();
+    await page.tab.locator('[data-testid="input_field"][contenteditable="false"]').waitFor();
+    await ada({ say: "still here" });
+    await page.tab.unroute("**/v1/**");
+    await page.sees("still here");
+    await page.input.waitFor();
     await page.close();
   });
 

@@ -155,8 +155,10 @@ type HistoryItem struct {
 // Message is one message of the user.
 type Message struct {
 	// ID is the page's own, unique in the chat, at most 128 bytes.
-	ID   string
-	Text string
+	ID string
+	// ChatID is the chat that the message is for; empty: the open one.
+	ChatID string
+	Text   string
 	Data json.RawMessage
 }
 

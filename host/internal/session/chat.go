@@ -49,6 +49,9 @@ type chat struct {
 	// resumed there.
 	gen    desk.Generation
 	linked bool
+	// streamed says that a state has come on the stream since StartChat was
+	// last called. It is newer than one in the reply: the two are not in order.
+	streamed bool
 
 	// Calls under way. At most one of each, and EndChat only when alone.
 	linking bool // StartChat or ResumeChat
@@ -78,7 +81,9 @@ type chat struct {
 	overAt    time.Time // the desk called the chat over; zero if not
 	loaded    bool      // found in the journal by this run, and not linked since
 	queued    bool      // waits for its turn to be resumed
-	alarm     time.Time // see alarms
+	// When the chat is looked at next, zero if never, and its place among the alarms.
+	alarm      time.Time
+	alarmIndex int
 }
 
 // out is a message of the user on its way.
@@ -88,6 +93,8 @@ type out struct {
 	at      time.Time // when the host took it
 	since   time.Time // taken, or loaded
 	waiters []chan<- Sent
+	// deskFailed says that the desk has called the message failed already.
+	deskFailed bool
 }
 
 // note is a call of which only the latest value matters.
@@ -152,6 +159,11 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 		}
 		return nil
 	}
+	if c := sh.chats[id]; c != nil { // perhaps of this very turn
+		answer := startAnswer(c.head)
+		sh.effect(func() { started <- answer })
+		return nil
+	}
 	switch old, err := sh.svc.opts.Journal.Chat(id); {
 	case err == nil:
 		answer := startAnswer(old)
@@ -207,27 +219,31 @@ func (sh *shard) takeMessage(s *session, m Message, outcome chan<- Sent) (Sent, 
 		return Sent{}, &Error{Code: CodeInvalid, Detail: "The id of a message must have 1 to 128 bytes."}
 	}
 	hash := messageHash(m.Text, m.Data)
-	if s.head.GetLastChatId() != "" {
-		switch old, err := sh.svc.opts.Journal.Out(s.head.GetLastChatId(), m.ID); {
+	chat := m.ChatID
+	if chat == "" {
+		chat = s.head.GetLastChatId()
+	}
+	if sessionID, ok := journal.SessionOf(chat); ok && sessionID == s.head.GetId() {
+		switch old, err := sh.svc.opts.Journal.Out(chat, m.ID); {
 		case err == nil && !bytes.Equal(old.GetTextSha256(), hash):
 			return Sent{}, &Error{Code: CodeIDReused, Detail: "Another message has this id already."}
 		case err == nil:
-			return s.found(old, outcome), nil
+			return found(sh.chats[chat], old, outcome), nil
 		case !errors.Is(err, journal.ErrNotFound):
 			sh.fatal(err)
 			return Sent{}, err
 		}
 	}
 	c := s.chat
-	if c == nil {
-		return Sent{}, &Error{Code: CodeNoChat, Detail: "The session has no open chat."}
+	if c == nil || c.id() != chat {
+		return Sent{}, &Error{Code: CodeNoChat, Detail: "The session has no open chat, or another than the message is for."}
 	}
 	for _, o := range c.outs { // of this very turn: not in the journal yet
 		if o.record.GetId() == m.ID {
 			if !bytes.Equal(o.record.GetTextSha256(), hash) {
 				return Sent{}, &Error{Code: CodeIDReused, Detail: "Another message has this id already."}
 			}
-			return s.found(o.record, outcome), nil
+			return found(c, o.record, outcome), nil
 		}
 	}
 	if limit := sh.svc.textLimit(c.deskName()); len(m.Text) > limit {
@@ -266,20 +282,16 @@ func messageHash(text string, data []byte) []byte {
 	return h.Sum(nil)
 }
 
-// found answers for a message that was taken before.
-func (s *session) found(r *recordv1.OutMessage, outcome chan<- Sent) Sent {
+// found answers for a message of the chat that was taken before. The chat is nil
+// if nothing is left to be done for it.
+func found(c *chat, r *recordv1.OutMessage, outcome chan<- Sent) Sent {
 	sent := Sent{Seq: r.GetSeq(), Status: r.GetState(), Reason: r.GetReason()}
-	if !pending(sent.Status) {
+	if c == nil || !pending(sent.Status) {
 		return sent
 	}
-	for _, c := range append(slices.Clone(s.ending), s.chat) {
-		if c == nil {
-			continue
-		}
-		for _, o := range c.outs {
-			if o.record.GetId() == r.GetId() {
-				o.waiters = append(o.waiters, outcome)
-			}
+	for _, o := range c.outs {
+		if o.record.GetId() == r.GetId() {
+			o.waiters = append(o.waiters, outcome)
 		}
 	}
 	return sent
@@ -420,7 +432,7 @@ func (sh *shard) stepLink(c *chat) {
 }
 
 func (sh *shard) callStart(c *chat, g desk.Generation) {
-	c.gen, c.linking = g, true
+	c.gen, c.linking, c.streamed = g, true, false
 	c.head.StartAttempts++
 	sh.batch.PutChat(c.head)
 	start := c.head.GetStart()
@@ -440,7 +452,7 @@ func (sh *shard) callStart(c *chat, g desk.Generation) {
 		return err
 	}, func(err error) {
 		c.linking = false
-		if err == nil && resp.GetState() != nil && (c.gen == nil || c.gen == g) {
+		if err == nil && resp.GetState() != nil && !c.streamed && (c.gen == nil || c.gen == g) {
 			sh.putState(c, resp.GetState())
 		}
 		sh.startDone(c, g, err)
@@ -456,6 +468,7 @@ func (sh *shard) startDone(c *chat, g desk.Generation, err error) {
 	if err == nil {
 		if c.starting() {
 			c.head.Phase = recordv1.ChatPhase_CHAT_PHASE_OPEN
+			c.head.Start = nil // StartChat is not called again
 			sh.append(c.s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_ChatStarted{ChatStarted: &recordv1.ChatStarted{}}})
 			sh.batch.PutChat(c.head)
 			sh.answerStarters(c, nil)
@@ -615,6 +628,13 @@ func (sh *shard) sendDone(c *chat, o *out, unclear bool, err error) {
 	f := failure(err)
 	sh.svc.log.Warn("a message could not be delivered", "desk", c.deskName(), "chat", c.id(), "message", o.record.GetId(),
 		"attempt", o.record.GetAttempts(), "outcome", f.Kind, "error", f)
+	fail := func(reason string) {
+		if unclear { // said of this try only
+			sh.settle(c, 0, recordv1.OutState_OUT_STATE_UNKNOWN, "outcome_unknown")
+		} else {
+			sh.settle(c, 0, recordv1.OutState_OUT_STATE_FAILED, reason)
+		}
+	}
 	switch f.Kind {
 	case deskv1.FailureKind_FAILURE_KIND_RETRY:
 		c.sendRetry.later(sh.now, f.RetryAfter)
@@ -625,14 +645,14 @@ func (sh *shard) sendDone(c *chat, o *out, unclear bool, err error) {
 	case deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN:
 		c.sendRetry.later(sh.now, 0) // the mark stays
 	case deskv1.FailureKind_FAILURE_KIND_CHAT_OVER, deskv1.FailureKind_FAILURE_KIND_CHAT_UNKNOWN:
-		sh.settle(c, 0, recordv1.OutState_OUT_STATE_FAILED, "chat_over")
+		fail("chat_over")
 		if c.open() {
 			c.overAt = sh.now
 		}
 	case deskv1.FailureKind_FAILURE_KIND_REFUSED:
-		sh.settle(c, 0, recordv1.OutState_OUT_STATE_FAILED, "refused")
+		fail("refused")
 	default:
-		sh.settle(c, 0, recordv1.OutState_OUT_STATE_FAILED, "invalid")
+		fail("invalid")
 	}
 }
 
@@ -645,19 +665,27 @@ func (sh *shard) giveUp(c *chat, i int, reason string) {
 	}
 }
 
-// settle records the outcome of a message.
+// settle records the outcome of a message that has none yet.
 func (sh *shard) settle(c *chat, i int, state recordv1.OutState, reason string) {
 	o := c.outs[i]
 	c.outs = slices.Delete(c.outs, i, i+1)
-	o.record.State, o.record.Reason = state, reason
-	sh.append(c.s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_MessageStatus{
-		MessageStatus: &recordv1.MessageStatus{Id: o.record.GetId(), State: state, Reason: reason},
-	}})
-	sh.batch.PutOut(c.id(), o.record)
+	if o.deskFailed {
+		state, reason = recordv1.OutState_OUT_STATE_FAILED, "desk_failed"
+	}
+	sh.record(c, o.record, state, reason)
 	sent := Sent{Seq: o.record.GetSeq(), Status: state, Reason: reason}
 	for _, w := range o.waiters {
 		sh.effect(func() { w <- sent })
 	}
+}
+
+// record writes the outcome of a message.
+func (sh *shard) record(c *chat, m *recordv1.OutMessage, state recordv1.OutState, reason string) {
+	m.State, m.Reason = state, reason
+	sh.append(c.s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_MessageStatus{
+		MessageStatus: &recordv1.MessageStatus{Id: m.GetId(), State: state, Reason: reason},
+	}})
+	sh.batch.PutOut(c.id(), m)
 }
 
 // stepNews tells the desk what is only worth its latest value.
@@ -706,8 +734,11 @@ func (sh *shard) note(c *chat, n *note, need deskv1.Capability, rpc func(context
 	n.underway = true
 	sh.call(newsTimeout, rpc, func(err error) {
 		n.underway = false
-		if err != nil {
+		switch {
+		case err != nil:
 			failed(failure(err))
+		case n == &c.update:
+			c.updateRetry = retry{}
 		}
 		sh.step(c)
 	})

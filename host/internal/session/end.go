@@ -20,6 +20,7 @@ func (sh *shard) end(c *chat, by recordv1.EndedBy, reason, message string, owed 
 		}
 	}
 	c.head.Phase = recordv1.ChatPhase_CHAT_PHASE_ENDED
+	c.head.Start = nil
 	c.head.Ended = &recordv1.ChatEnded{By: by, Reason: reason, Message: message}
 	c.head.EndedAt = timestamppb.New(sh.now)
 	c.head.DeskAway = false
@@ -121,6 +122,7 @@ func (sh *shard) endSettled(c *chat) {
 // release lets go of a chat for which nothing is left to be done.
 func (sh *shard) release(c *chat) {
 	delete(sh.chats, c.id())
+	sh.alarms.remove(c)
 	c.s.ending = slices.DeleteFunc(c.s.ending, func(have *chat) bool { return have == c })
 	sh.batch.RemoveState(c.id())
 	sh.forgetIfSettled(c.s)

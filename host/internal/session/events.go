@@ -107,6 +107,7 @@ func (sh *shard) applyEvent(g desk.Generation, ev *deskv1.Event) (*desk.Refusal,
 			return nil, err
 		}
 		if c.seen.has(id) {
+			sh.streamState(c, ev)
 			return nil, nil
 		}
 	}
@@ -117,10 +118,17 @@ func (sh *shard) applyEvent(g desk.Generation, ev *deskv1.Event) (*desk.Refusal,
 		c.seen.add(id)
 		sh.batch.MarkSeen(c.id(), id)
 	}
+	sh.streamState(c, ev)
+	return nil, nil
+}
+
+// streamState takes the state that an event carries. That of an event which the
+// chat has had before counts too: it may have changed since.
+func (sh *shard) streamState(c *chat, ev *deskv1.Event) {
 	if ev.GetState() != nil && c.open() {
+		c.streamed = true
 		sh.putState(c, ev.GetState())
 	}
-	return nil, nil
 }
 
 // loadSeen sees to it that the chat knows which events it has had.
@@ -203,6 +211,26 @@ func (sh *shard) applyPayload(c *chat, ev *deskv1.Event) *desk.Refusal {
 	return nil
 }
 
+// failMessage records that a message which the desk had taken has failed there.
+func (sh *shard) failMessage(c *chat, id string) *desk.Refusal {
+	for _, o := range c.outs {
+		if o.record.GetId() == id {
+			o.deskFailed = true // its call is not back yet, and settles it
+			return nil
+		}
+	}
+	m, err := sh.svc.opts.Journal.Out(c.id(), id)
+	switch {
+	case errors.Is(err, journal.ErrNotFound):
+		return refuseInvalid("the chat has no message of that id")
+	case err != nil:
+		sh.fatal(err)
+		return nil
+	}
+	sh.record(c, m, recordv1.OutState_OUT_STATE_FAILED, "desk_failed")
+	return nil
+}
+
 // applyError tells the page of trouble at the desk.
 func (sh *shard) applyError(c *chat, p *deskv1.ErrorStatus) *desk.Refusal {
 	if p.GetLogMessage() != "" {
@@ -219,12 +247,7 @@ func (sh *shard) applyError(c *chat, p *deskv1.ErrorStatus) *desk.Refusal {
 			Kind: recordv1.TroubleKind_TROUBLE_KIND_DISCONNECTED, Disconnected: p.GetDisconnected(), Message: p.GetUserMessage(),
 		}}})
 	case deskv1.ErrorKind_ERROR_KIND_USER_MESSAGE:
-		if p.GetMessageId() == "" {
-			return refuseInvalid("trouble with a message must name the message")
-		}
-		sh.append(c.s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_MessageStatus{MessageStatus: &recordv1.MessageStatus{
-			Id: p.GetMessageId(), State: recordv1.OutState_OUT_STATE_FAILED, Reason: "desk_failed",
-		}}})
+		return sh.failMessage(c, p.GetMessageId())
 	default:
 		return refuseInvalid("trouble of a kind that this host does not know")
 	}

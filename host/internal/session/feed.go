@@ -131,6 +131,9 @@ func (f *feed) read(limit int) ([]News, error) {
 	f.mu.Lock()
 	f.behind = next < f.head
 	f.mu.Unlock()
+	if len(news) == 0 { // only passing news was dropped
+		return f.Pull(limit)
+	}
 	return news, nil
 }
 

@@ -55,8 +55,9 @@ type Service struct {
 	closing chan struct{} // closed: no inbox is read any more
 	once    sync.Once
 
-	dead    chan struct{} // closed on a fatal error
-	deadErr chan error
+	dead     chan struct{} // closed on a fatal error
+	deadErr  chan error
+	failOnce sync.Once
 }
 
 // settings are what [Service.Reconfigure] changes. They are replaced as a whole.
@@ -166,20 +167,25 @@ func (s *Service) shard(sessionID string) *shard {
 // those under way, at most as long as ctx. Events of desks are still taken.
 // Open chats stay as they are, for the next start.
 func (s *Service) Park(ctx context.Context) {
-	var parked sync.WaitGroup
+	parked := make(chan struct{}, len(s.shards))
 	for _, sh := range s.shards {
-		parked.Add(1)
-		if !sh.post(func() {
+		sh.post(func() {
 			sh.parked = true
-			sh.effect(parked.Done)
-		}) {
-			parked.Done()
-		}
+			sh.effect(func() { parked <- struct{}{} })
+		})
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		parked.Wait()
+		for range s.shards {
+			select {
+			case <-parked:
+			case <-s.dead:
+				return
+			case <-s.closing:
+				return
+			}
+		}
 		s.calls.Wait()
 	}()
 	select {
@@ -206,11 +212,10 @@ func (s *Service) Failed() <-chan error { return s.deadErr }
 
 // fail is called by a shard that can no longer write.
 func (s *Service) fail(err error) {
-	select {
-	case s.deadErr <- err:
+	s.failOnce.Do(func() {
+		s.deadErr <- err
 		close(s.dead)
-	default: // another shard was first
-	}
+	})
 	s.cancel()
 }
 
@@ -259,14 +264,20 @@ func (s *Service) do(ctx context.Context, ref Ref, fn func(*shard, *session) err
 
 func (s *Service) await(ctx context.Context, sh *shard, fn func() error) error {
 	done := make(chan error, 1)
-	posted := sh.post(func() {
+	task := func() {
 		err := error(errStopping)
 		if !sh.parked {
 			err = fn()
 		}
 		sh.effect(func() { done <- err })
-	})
-	if !posted {
+	}
+	select {
+	case sh.inbox <- task:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.dead:
+		return errStopping
+	case <-s.closing:
 		return errStopping
 	}
 	select {
@@ -359,7 +370,10 @@ func (s *Service) Info(ctx context.Context, ref Ref) (*Info, error) {
 		}
 		return nil
 	})
-	return info, err
+	if err != nil {
+		return nil, err // info may be set yet, behind the caller's back
+	}
+	return info, nil
 }
 
 // Update changes what is known of the user, and tells the desk of an open chat.
@@ -415,6 +429,8 @@ func (s *Service) Delete(ctx context.Context, ref Ref) error {
 // Availability asks the session's desk whether anybody is there. A desk that is
 // down has nobody; a desk that cannot tell in time leaves it open.
 func (s *Service) Availability(ctx context.Context, ref Ref) (*Availability, error) {
+	ctx, cancel := context.WithTimeout(ctx, availabilityTimeout)
+	defer cancel()
 	var name string
 	var user *recordv1.UserContext
 	err := s.do(ctx, ref, func(_ *shard, ses *session) error {
@@ -436,8 +452,6 @@ func (s *Service) Availability(ctx context.Context, ref Ref) (*Availability, err
 	if !desk.Has(g, deskv1.Capability_CAPABILITY_AVAILABILITY) {
 		return &Availability{}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, availabilityTimeout)
-	defer cancel()
 	resp, err := g.AreAnyAgentsOnline(ctx, &deskv1.AreAnyAgentsOnlineRequest{Context: wireContext(user)})
 	if err != nil {
 		s.log.Warn("availability is not known", "desk", name, "error", err)
@@ -521,7 +535,7 @@ func (s *Service) SendMessage(ctx context.Context, ref Ref, m Message) (*Sent, e
 // see it.
 func (s *Service) Typing(ctx context.Context, ref Ref, typing bool) error {
 	return s.do(ctx, ref, func(sh *shard, ses *session) error {
-		if c := ses.chat; c != nil && c.head.GetAgentJoined() {
+		if c := ses.chat; c != nil && c.linked && c.head.GetAgentJoined() {
 			c.typing.wanted, c.typingNow = true, typing
 			sh.step(c)
 		}
@@ -544,27 +558,20 @@ func (s *Service) Read(ctx context.Context, ref Ref) error {
 // when a Pull that found nothing would now find something; it must not block,
 // nor call the feed.
 func (s *Service) Subscribe(ctx context.Context, ref Ref, after uint64, wake func()) (Feed, error) {
-	var f *feed
-	err := s.do(ctx, ref, func(sh *shard, ses *session) error {
-		head := ses.head.GetLastSeq()
-		f = &feed{
-			sessionID: ref.ID,
-			journal:   s.opts.Journal,
-			wake:      wake,
-			head:      head,
-			cursor:    min(after, head),
-			behind:    after < head,
-		}
-		f.detach = func(f *feed) {
-			sh.post(func() { sh.detach(ref.ID, f) })
-		}
+	sh := s.shard(ref.ID)
+	f := &feed{sessionID: ref.ID, journal: s.opts.Journal, wake: wake}
+	f.detach = func(f *feed) {
+		sh.post(func() { sh.detach(ref.ID, f) })
+	}
+	err := s.do(ctx, ref, func(_ *shard, ses *session) error {
+		f.head = ses.head.GetLastSeq()
+		f.cursor, f.behind = min(after, f.head), after < f.head
 		ses.feeds = append(ses.feeds, f)
 		return nil
 	})
 	if err != nil {
-		if f != nil {
-			f.Close()
-		}
+		// It may be attached yet, or soon, for a caller who has gone.
+		f.Close()
 		return nil, err
 	}
 	return f, nil

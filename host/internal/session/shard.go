@@ -315,7 +315,11 @@ func (sh *shard) detach(sessionID string, f *feed) {
 	if s == nil {
 		return
 	}
-	s.feeds = slices.DeleteFunc(s.feeds, func(have *feed) bool { return have == f })
+	i := slices.Index(s.feeds, f)
+	if i < 0 {
+		return // its caller had no right to it
+	}
+	s.feeds = slices.Delete(s.feeds, i, i+1)
 	sh.use(s)
 	if s.chat != nil {
 		sh.step(s.chat)
@@ -325,6 +329,9 @@ func (sh *shard) detach(sessionID string, f *feed) {
 // sweep lets go of sessions that nobody uses; the journal has them.
 func (sh *shard) sweep() {
 	for id, s := range sh.sessions {
+		if len(s.feeds) > 0 {
+			sh.use(s) // a page listens
+		}
 		if s.chat == nil && len(s.ending) == 0 && len(s.feeds) == 0 && !s.touched && sh.now.Sub(s.used) > sweepEvery {
 			delete(sh.sessions, id)
 		}

@@ -54,7 +54,10 @@ type StartChatRequest struct {
 // StartChatResponse says that the desk has taken the chat. A nil response is
 // as good as an empty one.
 type StartChatResponse struct {
-	// State is the chat's resume state, if it is new.
+	// State is the chat's resume state, if it is new. It is not taken if an event
+	// of the chat has carried one since the call began: answers and events are
+	// not in order, and a plugin that emits state while it starts a chat does
+	// so for the last one too.
 	State *ResumeState
 }
 

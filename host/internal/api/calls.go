@@ -412,9 +412,10 @@ func (a *API) endChat(ctx context.Context, in *endInput) (*struct{}, error) {
 type sendInput struct {
 	Target
 	Body struct {
-		ID   string `json:"id" minLength:"1" maxLength:"128" doc:"Made by the page, unique in the chat; at most 128 bytes. The same id, the same answer."`
-		Text string `json:"text" doc:"Not empty."`
-		Data object `json:"data,omitzero" doc:"Anything for pages and desks that know each other."`
+		ID     string `json:"id" minLength:"1" maxLength:"128" doc:"Made by the page, unique in the chat; at most 128 bytes. The same id, the same answer."`
+		ChatID string `json:"chat_id,omitempty" doc:"The chat that the message is for. Without it, the open one."`
+		Text   string `json:"text" doc:"Not empty."`
+		Data   object `json:"data,omitzero" doc:"Anything for pages and desks that know each other."`
 	} `nameHint:"SendMessage"`
 }
 
@@ -440,7 +441,7 @@ func (a *API) sendMessage(ctx context.Context, in *sendInput) (*sendOutput, erro
 	if strings.TrimSpace(in.Body.Text) == "" {
 		return nil, problem.New(http.StatusUnprocessableEntity, codeTextEmpty, "A message needs some text.")
 	}
-	msg := session.Message{ID: in.Body.ID, Text: in.Body.Text}
+	msg := session.Message{ID: in.Body.ID, ChatID: in.Body.ChatID, Text: in.Body.Text}
 	if msg.Data, err = in.Body.Data.compact(); err != nil {
 		return nil, err
 	}

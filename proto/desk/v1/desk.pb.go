@@ -3333,7 +3333,8 @@ func (x *StartChatRequest) GetSignInToken() string {
 // StartChatResponse says that the desk has taken the chat.
 type StartChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The chat's resume state, if it changed.
+	// The chat's resume state, if it changed. Not taken if an event of the chat has
+	// carried one since the call began: replies and events are not in order.
 	State         *ResumeState `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -72,6 +72,7 @@ export class ServiceDesk implements WidgetDesk {
   /** What is out of reach, and whether the widget shows it. */
   private readonly away = new Set<"host" | "desk" | "vendor">();
   private awayShown = false;
+  private typing = false;
   private reading: ReturnType<typeof setTimeout> | undefined;
   /** The last callback: the next one waits for it. */
   private last: Promise<unknown> = Promise.resolve();
@@ -243,6 +244,7 @@ export class ServiceDesk implements WidgetDesk {
     this.present = undefined;
     this.known.clear();
     this.wait = {};
+    this.typing = false;
     this.away.delete("desk");
     this.away.delete("vendor");
     this.awayShown = false;
@@ -287,6 +289,7 @@ export class ServiceDesk implements WidgetDesk {
         if (entry.status === "delivered" || !callback.updatePersistedState) return;
         return callback.setErrorStatus({ type: userMessage, messageID: entry.id });
       case "agent_typing":
+        this.typing = entry.typing;
         return callback.agentTyping(entry.typing);
       case "agent_read":
         return callback.agentReadMessages();
@@ -351,6 +354,8 @@ export class ServiceDesk implements WidgetDesk {
     this.awayShown = away;
     if (this.stage === "joined") {
       await this.callback.setErrorStatus({ type: disconnected, isDisconnected: away });
+      // That the agent has stopped may never be heard.
+      if (away && this.typing) await this.callback.agentTyping((this.typing = false));
     } else {
       // DISCONNECTED would end the chat in a widget that still waits.
       await this.callback.updateAgentAvailability(away ? { message: this.texts.disconnected } : this.wait);

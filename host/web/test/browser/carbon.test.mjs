@@ -23,6 +23,7 @@ before(async () => {
       mute: { calls: { availability: { delay_ms: 20_000 } } },
       refusing: { calls: { start: { fail: "refused", user_message: "We are closed on Sundays." } } },
       failing: { calls: { send: { fail: "invalid" } } },
+      late: { calls: { start: { delay_ms: 3000 } } },
       slow: { calls: { send: { delay_ms: 5000 } } },
     },
     { abandon_waiting: "15s", abandon_connected: "15s" },
@@ -59,6 +60,9 @@ async function agent() {
     atDesk: async () => (await manual.call("GET", "/console/api/state")).conversations.find((c) => c.key === key),
   };
 }
+
+/** What the desk's console knows of a conversation. */
+const shownTo = (key) => manual.call("GET", `/console/api/conversations/${encodeURIComponent(key)}`);
 
 async function withAda(query, options) {
   const chat = await waiting(query, options);
@@ -175,6 +179,7 @@ for (const variant of ["", "react.html"]) {
     await ada({ say: "Hello, **I am Ada** <img src=x onerror=alert(1)>" }, { typing: true });
     await page.sees("Hello, I am Ada <img src=x onerror=alert(1)>");
     assert.equal(await page.log.locator("strong", { hasText: "I am Ada" }).count(), 1);
+    await eventually(async () => (await shownTo(key)).user_read, "the desk to hear that it was read");
     await page.tab.locator(".cds-aichat--processing-label, cds-aichat-processing, .cds-aichat--processing").first().waitFor();
     await ada({ typing: false });
     await ada(
@@ -294,6 +299,18 @@ describe("a reload", () => {
     await page.close();
   });
 
+  test("while the desk has not answered yet: a card leads on", async () => {
+    const page = await open("?desk=late");
+    await page.waits();
+    await page.reload();
+    await page.sees("You are still waiting for an agent.");
+    await page.button("Connect to agent").click();
+    await page.is("connected");
+    await page.says("Hello");
+    await page.sees("You said: Hello");
+    await page.close();
+  });
+
   test("while waiting: a card leads back into the same chat", async () => {
     const { page, key, ada } = await waiting();
     await page.reload();
@@ -382,6 +399,18 @@ describe("the host is killed and started again", () => {
     const { ada } = await agent();
     await ada({ join: "ada" });
     await page.is("connected");
+    await page.close();
+  });
+
+  test("while the desk has not answered yet: the chat begins, once", async () => {
+    const page = await open("?desk=late");
+    await page.waits();
+    await host.kill();
+    await host.start();
+    await page.is("connected");
+    await page.says("Hello");
+    await page.sees("You said: Hello");
+    assert.deepEqual(await page.told(/Ada connected\./g), ["Ada connected."]);
     await page.close();
   });
 

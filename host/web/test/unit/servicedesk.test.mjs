@@ -425,6 +425,15 @@ test("host, desk or vendor out of reach: one disconnection until all are back", 
   assert.deepEqual(told[1], ["setErrorStatus", { type: 2, isDisconnected: false }]);
 });
 
+test("who typed when the connection was lost is not shown typing for ever", async () => {
+  await connected();
+  host.push("s1", { type: "agent_typing", typing: true, chat_id: "s1-c1", time: "" });
+  await until(() => told.length);
+  host.append("s1", { type: "desk_away" });
+  await until(() => told.length === 3);
+  assert.deepEqual(told[2], ["agentTyping", false]);
+});
+
 test("the host is away while the user waits: a word instead of an error that would end the chat", async () => {
   await waiting();
   host.push("s1", { type: "availability", position: 2, chat_id: "s1-c1", time: "" });

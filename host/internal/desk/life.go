@@ -121,7 +121,9 @@ func (l *life) step() {
 	now := time.Now()
 	l.timer.Stop()
 	switch {
-	case l.attempt != nil || l.stopping: // what comes next is told
+	case l.attempt != nil: // its outcome comes
+	case l.stopping:
+		l.answer(ErrEnded)
 	case l.disabled:
 		if l.g != nil {
 			l.retire(errDisabled)

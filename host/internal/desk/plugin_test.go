@@ -149,9 +149,13 @@ func (d *fakeDesk) Describe(context.Context, *deskv1.DescribeRequest) (*deskv1.D
 	if name == "liar" {
 		name = "honest"
 	}
+	capabilities := []deskv1.Capability{deskv1.Capability_CAPABILITY_USER_TYPING}
+	if name == "resumer" {
+		capabilities = append(capabilities, deskv1.Capability_CAPABILITY_RESUME)
+	}
 	return &deskv1.DescribeResponse{
 		Name: name, Version: "1.2.3", Title: "Fake Desk", ConfigSchema: fakeSchema,
-		Capabilities: []deskv1.Capability{deskv1.Capability_CAPABILITY_USER_TYPING},
+		Capabilities: capabilities,
 		SendDedupe:   deskv1.SendDedupe_SEND_DEDUPE_KEY, Replay: deskv1.Replay_REPLAY_CURSOR,
 	}, nil
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-func init() { modes["tell"], modes["host"] = tell, serveHost }
+// modes are those beside serve's.
+var modes = map[string]func(){"tell": tell, "host": serveHost}
 
 // serveHost starts a plugin, tells its process id, and waits to be killed.
 func serveHost() {

@@ -38,9 +38,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// modes are those beside serve's, of one system.
-var modes = map[string]func(){}
-
 type noPlugin struct {
 	goplugin.NetRPCUnsupportedPlugin
 }

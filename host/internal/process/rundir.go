@@ -55,9 +55,9 @@ func PrepareRunDir(dataDir string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return "", fmt.Errorf("preparing the run folder: %w", err)
 	}
-	err = os.Mkdir(dir, 0o711)
+	err = os.Mkdir(dir, 0o700)
 	if err == nil {
-		err = os.Chmod(dir, 0o711) // whatever the umask
+		err = os.Chmod(dir, 0o711) //nolint:gosec // for the processes of other users
 	}
 	if err != nil {
 		return "", fmt.Errorf("preparing the run folder: %w", err)

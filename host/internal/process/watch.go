@@ -15,7 +15,7 @@ type Usage struct {
 
 const (
 	// watchInterval is how often a process is looked at.
-	watchInterval = 500 * time.Millisecond
+	watchInterval = time.Second
 	// busyWindow is how long a process may keep a processor busy before the
 	// operator is told, again after each.
 	busyWindow = 10 * time.Second

@@ -159,7 +159,7 @@ type Message struct {
 	// ChatID is the chat that the message is for; empty: the open one.
 	ChatID string
 	Text   string
-	Data json.RawMessage
+	Data   json.RawMessage
 }
 
 // Sent is how far a message has come.

@@ -70,6 +70,11 @@ var (
 	errReplaced  = errors.New("another process takes its place")
 )
 
+// Planned tells whether a generation ended because it was to, and not by a fault.
+func Planned(cause error) bool {
+	return errors.Is(cause, errHostStops) || errors.Is(cause, errDisabled) || errors.Is(cause, errReplaced)
+}
+
 func newLife(ctx context.Context, d *Desk) *life {
 	l := &life{d: d, ctx: ctx, opts: d.opts, disabled: d.opts.Disabled, timer: time.NewTimer(0)}
 	l.refresh()

@@ -75,6 +75,12 @@ type chat struct {
 	starters    []chan<- error
 	signInToken string
 
+	// crashes counts the ends of the desk's process while the chat was being
+	// resumed; unclear says that an attempt ended without an answer. Both are
+	// forgotten with the host: a count that begins again does no harm.
+	crashes int
+	unclear bool
+
 	since     time.Time // requested, or loaded
 	endedAt   time.Time // ended, or loaded
 	awaySince time.Time // not linked since; zero while it is
@@ -424,6 +430,10 @@ func (sh *shard) stepLink(c *chat) {
 		return
 	}
 	if d.resuming < resumesAtOnce {
+		if !sh.svc.desk(c.deskName()).resumes.enter(c.suspect()) {
+			sh.reached(c, sh.now.Add(resumeAgain))
+			return
+		}
 		sh.callResume(c, d)
 	} else if !c.queued {
 		c.queued = true
@@ -511,7 +521,7 @@ func (sh *shard) answerStarters(c *chat, err error) {
 }
 
 func (sh *shard) callResume(c *chat, d *shardDesk) {
-	g := d.gen
+	g, resumes, alone := d.gen, &sh.svc.desk(c.deskName()).resumes, c.suspect()
 	c.gen, c.linking = g, true
 	d.resuming++
 	c.head.ResumeAttempts++
@@ -533,6 +543,7 @@ func (sh *shard) callResume(c *chat, d *shardDesk) {
 			next.queued = false
 			sh.step(next)
 		}
+		resumes.leave(alone)
 	})
 }
 
@@ -546,6 +557,8 @@ func (sh *shard) resumeDone(c *chat, g desk.Generation, err error) {
 		return
 	}
 	f := failure(err)
+	// Calls of a process that has ended fail as not sent, before its end is told.
+	c.unclear = c.unclear || f.Kind == deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN
 	sh.svc.log.Warn("a chat could not be resumed", "desk", c.deskName(), "chat", c.id(), "outcome", f.Kind, "error", f)
 	switch f.Kind {
 	case deskv1.FailureKind_FAILURE_KIND_RETRY, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN:
@@ -562,6 +575,7 @@ func (sh *shard) resumeDone(c *chat, g desk.Generation, err error) {
 // setLinked says that the owning generation serves the chat now.
 func (sh *shard) setLinked(c *chat) {
 	c.linked, c.awaySince = true, time.Time{}
+	c.crashes, c.unclear = 0, false
 	c.linkRetry, c.sendRetry, c.updateRetry = retry{}, retry{}, retry{}
 	sh.setAway(c, false)
 }

@@ -25,14 +25,17 @@ func (sh *shard) deskReady(g desk.Generation) {
 	d := sh.desk(g.Desk())
 	d.gen = g
 	for _, c := range sh.chatsOf(g.Desk()) {
-		c.linkRetry, c.endRetry = retry{}, retry{}
+		c.linkRetry, c.endRetry, c.unclear = retry{}, retry{}, false
+		if c.suspect() {
+			c.linkRetry.at = sh.now.Add(suspectWait) // the others first
+		}
 		sh.step(c)
 	}
 }
 
 // deskDown takes the chats from a generation that is gone. Its calls under way
 // come back by themselves.
-func (sh *shard) deskDown(g desk.Generation, _ error) {
+func (sh *shard) deskDown(g desk.Generation, cause error) {
 	d := sh.desk(g.Desk())
 	if d.gen == g {
 		d.gen = nil
@@ -48,6 +51,8 @@ func (sh *shard) deskDown(g desk.Generation, _ error) {
 		c.gen = nil
 		if c.linked {
 			c.linked, c.awaySince = false, sh.now
+		} else if !desk.Planned(cause) {
+			sh.countCrash(c)
 		}
 		sh.step(c)
 	}

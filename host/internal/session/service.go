@@ -77,6 +77,8 @@ type deskState struct {
 	described atomic.Pointer[deskv1.DescribeResponse]
 	// chats counts the open ones.
 	chats atomic.Int64
+	// resumes are the ResumeChat calls under way.
+	resumes resumes
 }
 
 func (d *deskState) generation() desk.Generation {

@@ -67,7 +67,7 @@ var faultyCalls = map[string]string{
 
 // faultyHost is a host with one good desk, named support, and a bad one for each
 // fault, named after it.
-func faultyHost(t *testing.T, good *MockDesk, faults map[string]string) *Host {
+func faultyHost(t testing.TB, good *MockDesk, faults map[string]string) *Host {
 	t.Helper()
 	dir := t.TempDir()
 	link(t, filepath.Join(PluginDir(), "deskhost-plugin-mock"), filepath.Join(dir, "deskhost-plugin-mock"))
@@ -83,7 +83,7 @@ func faultyHost(t *testing.T, good *MockDesk, faults map[string]string) *Host {
 	})
 }
 
-func link(t *testing.T, from, to string) {
+func link(t testing.TB, from, to string) {
 	t.Helper()
 	if err := os.Link(from, to); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func link(t *testing.T, from, to string) {
 
 // bystanders talk on the good desk until they are told to stop.
 type bystanders struct {
-	t       *testing.T
+	t       testing.TB
 	stop    chan struct{}
 	talking sync.WaitGroup
 
@@ -100,7 +100,7 @@ type bystanders struct {
 	took []time.Duration
 }
 
-func talkMeanwhile(t *testing.T, h *Host, desk *MockDesk, pages int) *bystanders {
+func talkMeanwhile(t testing.TB, h *Host, desk *MockDesk, pages int) *bystanders {
 	t.Helper()
 	b := &bystanders{t: t, stop: make(chan struct{})}
 	for range pages {
@@ -130,6 +130,28 @@ func (b *bystanders) talk(p *Page, desk *MockDesk, chat string) error {
 		b.took = append(b.took, time.Since(began))
 		b.mu.Unlock()
 	}
+}
+
+// await returns how long each of so many more answers took, sorted.
+func (b *bystanders) await(answers int) []time.Duration {
+	b.mu.Lock()
+	from := len(b.took)
+	b.mu.Unlock()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		b.mu.Lock()
+		took := slices.Clone(b.took[from:])
+		b.mu.Unlock()
+		if len(took) >= answers {
+			slices.Sort(took)
+			return took
+		}
+		if b.t.Failed() {
+			b.t.FailNow()
+		}
+	}
+	return nil
 }
 
 // end holds that nothing was lost and nobody waited.
@@ -242,4 +264,32 @@ func provoke(h *Host, desk string) error {
 	}
 	_, err := p.send("m1", "go")
 	return err
+}
+
+// BenchmarkBesideFaults tells by how much answers on a good desk come later
+// while another desk goes wrong in the ways that cost most.
+func BenchmarkBesideFaults(b *testing.B) {
+	const answers = 300
+	for _, fault := range []string{"spin", "memory", "storm", "line", "flood", "answer"} {
+		b.Run(fault, func(b *testing.B) {
+			good := StartDesk(b)
+			h := faultyHost(b, good, map[string]string{fault: ""})
+			h.Start()
+			others := talkMeanwhile(b, h, good, 8)
+			others.await(answers / 2) // until all have settled
+			calm := others.await(answers)
+			if err := provoke(h, fault); err != nil {
+				b.Fatal(err)
+			}
+			beside := others.await(answers)
+			close(others.stop)
+			others.talking.Wait()
+			before, after := calm[answers*99/100], beside[answers*99/100]
+			b.ReportMetric(float64(before.Milliseconds()), "p99-ms-without")
+			b.ReportMetric(float64(after.Milliseconds()), "p99-ms-with")
+			b.ReportMetric(after.Seconds()/before.Seconds(), "ratio")
+			b.ReportMetric(0, "ns/op") // it means nothing here
+			h.Stop()
+		})
+	}
 }

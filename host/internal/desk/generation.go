@@ -2,6 +2,7 @@ package desk
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
@@ -37,12 +38,7 @@ type Generation interface {
 
 // Has tells whether a generation declared a capability.
 func Has(g Generation, c deskv1.Capability) bool {
-	for _, have := range g.Describe().GetCapabilities() {
-		if have == c {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(g.Describe().GetCapabilities(), c)
 }
 
 // Refusal is why an event is not taken.

@@ -81,16 +81,13 @@ func (sh *shard) desk(name string) *shardDesk {
 	return d
 }
 
-// post hands a task to the shard. It waits while the inbox is full, and returns
-// false if the shard will not run it. Never called by the shard itself.
-func (sh *shard) post(task func()) bool {
+// post hands a task to the shard. It waits while the inbox is full; a shard that
+// has ended runs nothing. Never called by the shard itself.
+func (sh *shard) post(task func()) {
 	select {
 	case sh.inbox <- task:
-		return true
 	case <-sh.svc.closing:
-		return false
 	case <-sh.svc.dead:
-		return false
 	}
 }
 

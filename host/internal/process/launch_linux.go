@@ -48,11 +48,16 @@ type launch struct {
 // Lacking lists what this system does not offer, in words for an operator.
 func Lacking() []string { return nil }
 
+// launches tells that this program calls Become. Started as launcher, one that
+// does not would do whatever it does.
+var launches bool
+
 // Become turns a process that a host started as launcher into the plugin, and
 // does not return. In any other process it does nothing. It is the first thing
 // that a program with a host in it calls.
 func Become() {
 	if os.Args[0] != launcher || len(os.Args) != 2 {
+		launches = true
 		return
 	}
 	// What belongs to a thread has to be that of the thread that execs.
@@ -149,6 +154,9 @@ func closeOnExec() error {
 
 // start starts the process and returns once it runs the plugin's program.
 func (p *program) start(stdin, stdout, stderr *os.File) error {
+	if !launches {
+		return errors.New("a program that starts plugins has to call process.Become first; this one does not")
+	}
 	acc, err := lookUp(p.cfg.User)
 	if err != nil {
 		return err

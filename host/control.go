@@ -165,7 +165,9 @@ func (c *Control) call(ctx context.Context, method, path string, into any) error
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		var refused struct{ Error string }
+		var refused struct {
+			Error string `json:"error"`
+		}
 		if err := json.NewDecoder(response.Body).Decode(&refused); err != nil || refused.Error == "" {
 			return fmt.Errorf("the running host answers %s; is it of another version?", response.Status)
 		}

@@ -19,8 +19,6 @@ import (
 // desks are the desks that are served. A reload of the configuration adds some
 // and removes others.
 type desks struct {
-	log hclog.Logger
-
 	mu  sync.RWMutex
 	all []*served // in the order of the configuration
 }
@@ -78,7 +76,7 @@ func (d *desks) Current(name string) (desk.Generation, bool) {
 	if found == nil {
 		return nil, false
 	}
-	return found.Desk.Current(), true
+	return found.Current(), true
 }
 
 // newServed makes a desk that does not run yet.

@@ -28,8 +28,7 @@ func openFolder(t *testing.T, dir string) *Folder {
 func runs(t *testing.T, f *Folder) (content, problem string) {
 	t.Helper()
 	taken, err := f.Take("x")
-	var p *ProblemError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*ProblemError](err); ok {
 		problem = p.Problem
 	} else if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ var kills = flag.Int("kills", 10, "how often TestHostKilledAtAnyMoment kills the
 // child.
 func TestHostKilledAtAnyMoment(t *testing.T) {
 	good := StartDesk(t)
-	h := faultyHost(t, good, map[string]string{"deaf": "", "child": ""})
+	h := faultyHost(t, good, map[string]string{"deaf": "", "child": ""}, Patience/2)
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	data := filepath.Join(filepath.Dir(h.File), "data")

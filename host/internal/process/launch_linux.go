@@ -210,7 +210,7 @@ func (p *program) awaitExec(report *os.File) error {
 	forgetRecord(filepath.Dir(p.dir), p.pid())
 	p.cmd = nil
 	if err != nil {
-		return fmt.Errorf("its program cannot be loaded: %w", err)
+		return fmt.Errorf("its program did not run within %s: the system is overloaded, or the file system of data_dir hangs", p.cfg.StartTimeout)
 	}
 	return errors.New(string(text))
 }

@@ -483,6 +483,7 @@ func TestFailuresOfTheDesk(t *testing.T) {
 			h := newHost()
 			d := connect(t, h, deskURL, newWire(newDesk(t, `{"calls": {"start": {"fail": "unknown", "every": 2}}}`)))
 			start(t, d, "c1")
+			h.awaitLast(t, "c1", "Ada joined") // by now the feed is open
 			_, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c2", Attempt: 1})
 			if k := kindOf(t, err); k != sdk.OutcomeUnknown {
 				t.Fatalf("got %v", k)

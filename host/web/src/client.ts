@@ -180,7 +180,7 @@ export class HostClient implements Client {
     const message = new Outgoing();
     this.outgoing.set(id, message);
     this.lastSend = this.lastSend.then(() => {
-      void this.post(id, { id, text, data });
+      void this.post(id, { id, chat_id: this.chat?.chat_id, text, data });
       return message.isTaken;
     });
     return message.outcome;

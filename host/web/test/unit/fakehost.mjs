@@ -75,7 +75,8 @@ export class FakeHost {
       case "POST messages": {
         let message = session.messages.get(sent.id);
         if (!message) {
-          if (!session.chat) return problem(409, "no_chat");
+          // Every message of the client names its chat.
+          if (session.chat?.chat_id !== (sent.chat_id ?? "none")) return problem(409, "no_chat");
           const { seq } = this.append(id, { type: "message", from: "user", id: sent.id, text: sent.text });
           message = { seq, status: this.sendStatus };
           session.messages.set(sent.id, message);

@@ -288,6 +288,7 @@ describe("messages", () => {
     for (const n of numbers) await page.says(`user ${n}`);
     await agents;
     await page.sees(/\bagent 49\b/);
+    await page.sees(/\buser 49\b/);
     await eventually(async () => (await manual.userTexts(key)).length >= 50, "the messages at the desk");
     assert.deepEqual(await manual.userTexts(key), numbers.map((n) => `user ${n}`));
     assert.deepEqual(await page.told(/\bagent \d+\b/g), numbers.map((n) => `agent ${n}`));

@@ -25,8 +25,9 @@ const (
 	resumeTimeout = 15 * time.Second
 	newsTimeout   = 5 * time.Second // typing, read, update
 
-	// resumesAtOnce bounds the ResumeChat calls under way for a desk in a shard.
-	resumesAtOnce = 8
+	// resumesAtOnce bounds the ResumeChat calls under way for a desk, over all
+	// shards together.
+	resumesAtOnce = 128
 
 	// awayGrace is how long a chat that was found in the journal may be without
 	// its desk before its user is told: a restart of the host is told by the
@@ -429,7 +430,7 @@ func (sh *shard) stepLink(c *chat) {
 		sh.end(c, recordv1.EndedBy_ENDED_BY_HOST, "desk_restarted", "", true)
 		return
 	}
-	if d.resuming < resumesAtOnce {
+	if d.resuming < sh.resumes {
 		if !sh.svc.desk(c.deskName()).resumes.enter(c.suspect()) {
 			sh.reached(c, sh.now.Add(resumeAgain))
 			return
@@ -537,7 +538,7 @@ func (sh *shard) callResume(c *chat, d *shardDesk) {
 		d.resuming--
 		sh.resumeDone(c, g, err)
 		sh.step(c)
-		for len(d.queue) > 0 && d.resuming < resumesAtOnce {
+		for len(d.queue) > 0 && d.resuming < sh.resumes {
 			next := d.queue[0]
 			d.queue = d.queue[1:]
 			next.queued = false

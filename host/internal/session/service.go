@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,9 +20,11 @@ import (
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
-// shards is how many goroutines own sessions. Each may be waiting for the disk,
-// so there are more of them than processors.
-const shards = 16
+// shardsOf is how many goroutines own sessions on a machine with so many
+// processors. Each may be waiting for the disk, so there are more of them than
+// processors; but not many more: what arrives together at one shard is written
+// together, and each commit costs.
+func shardsOf(processors int) int { return 2 * processors }
 
 // availabilityTimeout leaves room for the answer's way within the four seconds
 // that a page is promised.
@@ -100,8 +103,9 @@ func New(opts Options) (*Service, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.settings.Store(&settings{})
 	s.Reconfigure(opts.Desks, opts.DefaultDesk, opts.Limits)
-	for range shards {
-		s.shards = append(s.shards, newShard(s))
+	n := shardsOf(runtime.GOMAXPROCS(0))
+	for range n {
+		s.shards = append(s.shards, newShard(s, max(1, resumesAtOnce/n)))
 	}
 	if err := s.load(); err != nil {
 		return nil, err

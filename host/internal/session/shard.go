@@ -33,6 +33,7 @@ type shard struct {
 	desks    map[string]*shardDesk // by name
 	alarms   alarms                // when to step which chat
 	parked   bool                  // no commands, no new calls
+	resumes  int                   // ResumeChat calls under way for a desk, at most
 
 	// One turn.
 	now        time.Time
@@ -59,9 +60,10 @@ type settlement struct {
 	refusal *desk.Refusal
 }
 
-func newShard(s *Service) *shard {
+func newShard(s *Service, resumes int) *shard {
 	sh := &shard{
 		svc:      s,
+		resumes:  resumes,
 		inbox:    make(chan func(), inboxSize),
 		sessions: make(map[string]*session),
 		chats:    make(map[string]*chat),

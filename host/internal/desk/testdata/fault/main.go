@@ -80,7 +80,9 @@ func main() {
 		},
 		Plugins: goplugin.PluginSet{"desk": plugin{}},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(deskv1.MaxMessageBytes))...)
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(deskv1.MaxMessageBytes),
+				// Windows that do not grow: else all that "unread" leaves unread may fit.
+				grpc.InitialWindowSize(1<<16), grpc.InitialConnWindowSize(1<<16))...)
 		},
 	})
 }

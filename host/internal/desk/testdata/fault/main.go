@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -226,9 +227,17 @@ func (d *desk) misbehave(stream deskv1.DeskService_EventsServer, chat string) {
 		hung.Lock()
 		at("stream")
 	case "unread":
-		// Within all windows, and refused with reasons that nobody reads.
-		for i := range 4000 {
-			send(&deskv1.Event{ChatId: fmt.Sprint("c", i%8)})
+		// Refused with reasons that nobody reads. The transport takes a message of
+		// any size while it has any room, and the host makes one of what has come
+		// together: so in bursts, of which the last finds no room. Those that then
+		// wait are within all windows.
+		for burst := range 5 {
+			if burst > 0 {
+				time.Sleep(300 * time.Millisecond)
+			}
+			for i := range 1000 {
+				send(&deskv1.Event{ChatId: fmt.Sprint("c", i%8)})
+			}
 		}
 	case "flood":
 		for {

@@ -231,27 +231,21 @@ func (sh *shard) takeMessage(s *session, m Message, outcome chan<- Sent) (Sent, 
 		chat = s.head.GetLastChatId()
 	}
 	if sessionID, ok := journal.SessionOf(chat); ok && sessionID == s.head.GetId() {
-		switch old, err := sh.svc.opts.Journal.Out(chat, m.ID); {
-		case err == nil && !bytes.Equal(old.GetTextSha256(), hash):
-			return Sent{}, &Error{Code: CodeIDReused, Detail: "Another message has this id already."}
-		case err == nil:
-			return found(sh.chats[chat], old, outcome), nil
-		case !errors.Is(err, journal.ErrNotFound):
-			sh.fatal(err)
+		switch o, old, err := sh.message(chat, m.ID); {
+		case err != nil:
 			return Sent{}, err
+		case old != nil && !bytes.Equal(old.GetTextSha256(), hash):
+			return Sent{}, &Error{Code: CodeIDReused, Detail: "Another message has this id already."}
+		case old != nil:
+			if o != nil {
+				o.waiters = append(o.waiters, outcome)
+			}
+			return Sent{Seq: old.GetSeq(), Status: old.GetState(), Reason: old.GetReason()}, nil
 		}
 	}
 	c := s.chat
 	if c == nil || c.id() != chat {
 		return Sent{}, &Error{Code: CodeNoChat, Detail: "The session has no open chat, or another than the message is for."}
-	}
-	for _, o := range c.outs { // of this very turn: not in the journal yet
-		if o.record.GetId() == m.ID {
-			if !bytes.Equal(o.record.GetTextSha256(), hash) {
-				return Sent{}, &Error{Code: CodeIDReused, Detail: "Another message has this id already."}
-			}
-			return found(c, o.record, outcome), nil
-		}
 	}
 	if limit := sh.svc.textLimit(c.deskName()); len(m.Text) > limit {
 		return Sent{}, &Error{Code: CodeTextTooLong, Detail: fmt.Sprintf("The text has %d bytes; the desk takes %d.", len(m.Text), limit)}
@@ -289,19 +283,25 @@ func messageHash(text string, data []byte) []byte {
 	return h.Sum(nil)
 }
 
-// found answers for a message of the chat that was taken before. The chat is nil
-// if nothing is left to be done for it.
-func found(c *chat, r *recordv1.OutMessage, outcome chan<- Sent) Sent {
-	sent := Sent{Seq: r.GetSeq(), Status: r.GetState(), Reason: r.GetReason()}
-	if c == nil || !pending(sent.Status) {
-		return sent
-	}
-	for _, o := range c.outs {
-		if o.record.GetId() == r.GetId() {
-			o.waiters = append(o.waiters, outcome)
+// message returns what is recorded of a message of the user, nil if there is no
+// such message, and the message itself while it has no outcome.
+func (sh *shard) message(chatID, id string) (*out, *recordv1.OutMessage, error) {
+	if c := sh.chats[chatID]; c != nil {
+		for _, o := range c.outs { // of this very turn, perhaps: not in the journal yet
+			if o.record.GetId() == id {
+				return o, o.record, nil
+			}
 		}
 	}
-	return sent
+	switch m, err := sh.svc.opts.Journal.Out(chatID, id); {
+	case err == nil:
+		return nil, m, nil
+	case errors.Is(err, journal.ErrNotFound):
+		return nil, nil, nil
+	default:
+		sh.fatal(err)
+		return nil, nil, err
+	}
 }
 
 // step does what is due for a chat, and sets the alarm for what will be. It is

@@ -218,21 +218,17 @@ func (sh *shard) applyPayload(c *chat, ev *deskv1.Event) *desk.Refusal {
 
 // failMessage records that a message which the desk had taken has failed there.
 func (sh *shard) failMessage(c *chat, id string) *desk.Refusal {
-	for _, o := range c.outs {
-		if o.record.GetId() == id {
-			o.deskFailed = true // its call is not back yet, and settles it
-			return nil
-		}
-	}
-	m, err := sh.svc.opts.Journal.Out(c.id(), id)
+	o, m, err := sh.message(c.id(), id)
 	switch {
-	case errors.Is(err, journal.ErrNotFound):
-		return refuseInvalid("the chat has no message of that id")
 	case err != nil:
-		sh.fatal(err)
-		return nil
+		return nil // the turn fails, and with it the event
+	case m == nil:
+		return refuseInvalid("the chat has no message of that id")
+	case o != nil:
+		o.deskFailed = true // its call is not back yet, and settles it
+	default:
+		sh.record(c, m, recordv1.OutState_OUT_STATE_FAILED, "desk_failed")
 	}
-	sh.record(c, m, recordv1.OutState_OUT_STATE_FAILED, "desk_failed")
 	return nil
 }
 

@@ -79,7 +79,13 @@ test: test-go test-web ## Run every test: Go's with the race detector, the page 
 .PHONY: test-go
 test-go: ## Run the Go tests only
 	go vet ./...
-	go test -race -timeout 15m ./...
+	@mkdir -p $(TOOLS)
+	@echo "go test -race ./..."
+	@mkdir -p $(TOOLS)
+	@go test -race -timeout 15m ./... 2>&1 | tee $(TOOLS)/test-go.log || { \
+		echo "== What failed, from .tool/test-go.log:"; \
+		grep -E '^ *--- FAIL|^ *[^ ]+\.go:[0-9]+:|^panic: |DATA RACE|^(FAIL|#)[[:space:]]' $(TOOLS)/test-go.log | cut -c 1-300 | head -n 80; \
+		exit 1; }
 
 .PHONY: test-web
 test-web: carbon host/web/node_modules/.package-lock.json chromium ## Run the tests of the bridge and of the pages only

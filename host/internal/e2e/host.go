@@ -115,7 +115,7 @@ func (h *Host) Stop() {
 	h.t.Helper()
 	p := h.down()
 	if code := p.Terminate(); code != 0 {
-		h.t.Errorf("the host ended with exit code %d:\n%s", code, tail(p.Stderr(), 4<<10))
+		h.t.Errorf("the host ended with exit code %d", code)
 	}
 }
 

@@ -247,7 +247,7 @@ func callOnce(ctx context.Context, url, token, method, path string, body any) (A
 		return Answer{}, err
 	}
 	if len(text) > 0 && json.Unmarshal(text, &answer.Body) != nil {
-		return Answer{}, fmt.Errorf("answered %d with %q", response.StatusCode, tail(string(text), 200))
+		return Answer{}, fmt.Errorf("answered %d with %q", response.StatusCode, tail(string(text)))
 	}
 	return answer, nil
 }
@@ -401,5 +401,5 @@ func (p *Page) story() string {
 	for _, e := range p.Entries() {
 		lines = append(lines, string(e.Raw))
 	}
-	return tail(strings.Join(lines, "\n"), 8<<10)
+	return tail(strings.Join(lines, "\n"))
 }

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -76,10 +78,27 @@ func Start(t testing.TB, program string, args ...string) *Process {
 			t.Errorf("%s has a data race", p.name)
 		}
 		if t.Failed() {
-			t.Logf("standard error of %s (process %d):\n%s", p.name, p.cmd.Process.Pid, tail(p.Stderr(), 16<<10))
+			p.tell()
 		}
 	})
 	return p
+}
+
+// LogsVariable names the environment variable for the folder into which the
+// whole standard error of each process of a failed test goes. The test itself
+// shows the end only, lest that be all that is seen of it.
+const LogsVariable = "DESKHOST_E2E_LOGS"
+
+// tell shows what a process wrote before its test failed.
+func (p *Process) tell() {
+	text, name, pid := p.Stderr(), filepath.Base(p.name), p.cmd.Process.Pid
+	if dir := os.Getenv(LogsVariable); dir != "" {
+		file := filepath.Join(dir, fmt.Sprintf("%s-%s-%d.log", strings.ReplaceAll(p.t.Name(), "/", "-"), name, pid))
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			p.t.Error(err)
+		}
+	}
+	p.t.Logf("the end of the standard error of %s (process %d; set %s to a folder for all of it):\n%s", name, pid, LogsVariable, tail(text))
 }
 
 // read passes lines on as long as somebody takes them; the rest is dropped.
@@ -103,13 +122,13 @@ func (p *Process) Line(text string) string {
 		case line, ok := <-p.lines:
 			if !ok {
 				<-p.exited
-				p.t.Fatalf("%s ended (exit code %d) before it said %q:\n%s", p.name, p.cmd.ProcessState.ExitCode(), text, tail(p.Stderr(), 4<<10))
+				p.t.Fatalf("%s ended (exit code %d) before it said %q", p.name, p.cmd.ProcessState.ExitCode(), text)
 			}
 			if strings.Contains(line, text) {
 				return line
 			}
 		case <-deadline:
-			p.t.Fatalf("%s did not say %q:\n%s", p.name, text, tail(p.Stderr(), 4<<10))
+			p.t.Fatalf("%s did not say %q", p.name, text)
 		}
 	}
 }
@@ -154,14 +173,20 @@ func (p *Process) Wait() int {
 	case <-p.exited:
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(Patience):
-		p.t.Fatalf("%s (process %d) does not end:\n%s", p.name, p.cmd.Process.Pid, tail(p.Stderr(), 4<<10))
+		p.t.Fatalf("%s (process %d) does not end", p.name, p.cmd.Process.Pid)
 		return 0
 	}
 }
 
-func tail(text string, most int) string {
-	if len(text) > most {
-		return "…" + text[len(text)-most:]
+// tail is the end of a log: at most tailLines, each at most tailWidth bytes long.
+func tail(text string) string {
+	const tailLines, tailWidth = 60, 500
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	lines = lines[max(0, len(lines)-tailLines):]
+	for i, line := range lines {
+		if len(line) > tailWidth {
+			lines[i] = line[:tailWidth] + "…"
+		}
 	}
-	return text
+	return strings.Join(lines, "\n")
 }

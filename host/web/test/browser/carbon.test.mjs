@@ -225,7 +225,7 @@ for (const variant of ["", "react.html"]) {
     await ada({ end: "" });
     await page.sees("Ada ended the chat.");
     await page.is("none");
-    await page.sees("Can I help you with anything else?");
+    await page.assistantReturns();
 
     await page.asksAgain();
     const second = await agent();

@@ -201,7 +201,7 @@ func (h *Host) assemble(verifier api.Verifier) error {
 		Version: h.opts.Version,
 		Started: time.Now(),
 		Token:   c.Admin.Token,
-		Desks:   func() []admin.Desk { return h.desks.states(h.sessions.Chats()) },
+		Desks:   func() []admin.Desk { return h.desks.states(h.sessions.OpenChats()) },
 		Plugins: func() []admin.Plugin { return h.roster.list(h.desks.of) },
 		Config:  h.configState,
 		Log:     h.log.Named("admin"),
@@ -224,7 +224,6 @@ func (h *Host) deskOptions(c *config.Config, d config.Desk) desk.Options {
 		Limits:         deskLimits(c.Limits),
 		Log:            h.log.Named("desk." + d.Name),
 		Handler:        h.sessions,
-		Chats:          func() int { return h.sessions.Chats()[d.Name] },
 	}
 }
 

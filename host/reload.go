@@ -202,7 +202,7 @@ func (h *Host) pluginInfo(ctx context.Context, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range h.desks.states(h.sessions.Chats()) {
+	for _, d := range h.desks.states(h.sessions.OpenChats()) {
 		if d.Plugin == name {
 			info.Desks = append(info.Desks, d)
 		}

@@ -127,6 +127,12 @@ func (f *floor) serve(w http.ResponseWriter, r *http.Request, g desk.Generation)
 // Ready implements desk.Handler.
 func (f *floor) Ready(g desk.Generation) { f.ready <- g }
 
+// Fits implements desk.Handler.
+func (f *floor) Fits(desk.Generation) error { return nil }
+
+// Chats implements desk.Handler: there is one generation.
+func (f *floor) Chats(string, uint64) int { return 0 }
+
 // Down implements desk.Handler.
 func (f *floor) Down(desk.Generation, error) {}
 

@@ -14,6 +14,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,9 +42,6 @@ type Options struct {
 	Limits   Limits
 	Log      hclog.Logger
 	Handler  Handler
-	// Chats says how many chats the desk has. A plugin that cannot resume them is
-	// replaced only when there are none. Nil: there never are.
-	Chats func() int
 }
 
 // Source is where a plugin comes from and where it may live.
@@ -86,8 +84,8 @@ type Limits struct {
 	BackoffMin, BackoffMax, BackoffReset time.Duration
 	QuarantineCrashes                    int
 	QuarantineWindow, QuarantineProbe    time.Duration
-	// DrainLimit is how long a process that cannot hand its chats over may keep
-	// another from taking its place; the chats are counted each ChatsInterval.
+	// DrainLimit is how long a process that another has replaced may keep the chats
+	// that cannot be handed over; they are counted each ChatsInterval.
 	DrainLimit, ChatsInterval time.Duration
 }
 
@@ -112,7 +110,7 @@ func DefaultLimits() Limits {
 		QuarantineWindow:  10 * time.Minute,
 		QuarantineProbe:   10 * time.Minute,
 		DrainLimit:        4 * time.Hour,
-		ChatsInterval:     time.Second,
+		ChatsInterval:     200 * time.Millisecond,
 	}
 }
 
@@ -149,7 +147,14 @@ func New(opts Options) *Desk {
 }
 
 // Status says how the desk is.
-func (d *Desk) Status() Status { return *d.status.Load() }
+func (d *Desk) Status() Status {
+	s := *d.status.Load()
+	s.Generations = slices.Clone(s.Generations)
+	for i := range s.Generations {
+		s.Generations[i].Chats = d.opts.Handler.Chats(s.Name, s.Generations[i].Number)
+	}
+	return s
+}
 
 // Current is the generation that serves the desk, or nil if none is ready.
 func (d *Desk) Current() Generation {
@@ -180,8 +185,9 @@ var ErrEnded = errors.New("the desk has ended")
 
 // Reload starts the newest copy of the plugin beside the process that serves the
 // desk, and has it take the other's place. If it does not come to ready, the
-// error says why, and the other stays. Where chats cannot be resumed, the change
-// is only begun: the desk's Status says what it waits for.
+// error says why, and the other stays. The chats go over behind it: the desk's
+// Status tells how far that is. Where they cannot be resumed, the other process
+// keeps them until they end.
 func (d *Desk) Reload(ctx context.Context) error {
 	return d.start(ctx, func(l *life) error {
 		if l.disabled {

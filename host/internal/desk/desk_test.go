@@ -39,12 +39,39 @@ type listener struct {
 	events  chan *deskv1.Event
 	entered chan struct{} // one for each batch that came
 	pause   chan struct{} // if not nil, Events waits for its close
+
+	mu     sync.Mutex
+	chats  map[uint64]int // of each generation
+	unfits map[uint64]bool
+}
+
+// has sets how many chats a generation has.
+func (l *listener) has(generation uint64, chats int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.chats[generation] = chats
+}
+
+func (l *listener) Chats(_ string, generation uint64) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.chats[generation]
+}
+
+func (l *listener) Fits(g Generation) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unfits[g.Number()] {
+		return errors.New("it cannot read format 7")
+	}
+	return nil
 }
 
 func newListener() *listener {
 	return &listener{
 		ready: make(chan Generation, 100), down: make(chan error, 100),
 		events: make(chan *deskv1.Event, 10000), entered: make(chan struct{}, 10000),
+		chats: map[uint64]int{}, unfits: map[uint64]bool{},
 	}
 }
 
@@ -117,6 +144,7 @@ func newFixture(t testing.TB, plugin string, handler Handler) *fixture {
 		os.RemoveAll(runDir)
 	})
 	limits := DefaultLimits()
+	limits.ChatsInterval = 5 * time.Millisecond
 	limits.BackoffMin, limits.BackoffMax = 10*time.Millisecond, 50*time.Millisecond
 	limits.DrainTimeout, limits.StopTimeout = 5*time.Second, 5*time.Second
 	limits.Process.Memory = 8 << 30 // the race detector has its own, and a test sends 100 MB

@@ -47,17 +47,25 @@ type Refusal struct {
 	Reason string
 }
 
-// Handler is what a desk hands upwards. For one generation: Ready first, then
-// Events any number of times, one call at a time, then Down. Each may block to
-// slow the plugin down, and only this desk's plugin.
+// Handler is what a desk hands upwards. For one generation: Fits and Ready first,
+// then Events any number of times, one call at a time, then Down. Each may block
+// to slow the plugin down, and only this desk's plugin.
 type Handler interface {
-	// Ready says that a generation has begun to serve its desk.
+	// Fits tells why a generation cannot take the desk's chats, nil if it can.
+	Fits(g Generation) error
+	// Ready says that a generation serves its desk from now on. One that served
+	// it before lives until it has no chats left: they are to be handed over
+	// where both can resume. Ready comes a second time for a generation that
+	// serves again because the one after it has ended.
 	Ready(g Generation)
 	// Events hands over a batch that keeps the limits of the wire. The callee
 	// owns the events and settles each.
 	Events(g Generation, events []*deskv1.Event)
 	// Down says that a generation serves no more, and why. Calls in flight fail.
 	Down(g Generation, cause error)
+	// Chats is how many chats a generation of a desk has. One that another has
+	// replaced is ended when it has none.
+	Chats(desk string, generation uint64) int
 }
 
 // CallError is why a call of a plugin failed.

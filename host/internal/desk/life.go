@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/deskhost/deskhost/host/internal/catalog"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
@@ -23,15 +27,25 @@ type life struct {
 	disabled    bool
 	stopping    bool
 
-	// g serves the desk since readyAt, made of good; nil if none does.
-	g       *running
-	readyAt time.Time
-	good    recipe
+	// g serves the desk, nil if none does; good is what it, or the one before it,
+	// was made of.
+	g    *running
+	good recipe
+	// older have served before g, and keep their chats until those are handed over
+	// or have ended. The oldest is first. What is in neither is being drained, by a
+	// goroutine of leaving.
+	older   []*running
+	leaving errgroup.Group
+	// gone delivers generations that ended by themselves; watches are the
+	// goroutines that see to it, until over is closed.
+	gone    chan *running
+	watches sync.WaitGroup
+	over    chan struct{}
 	// attempt is the start under way, beside g or alone.
 	attempt *attempt
 	number  uint64
-	// renewSince is set while another generation is to take the place of g.
-	renewSince time.Time
+	// renewing says that another generation is to take the place of g.
+	renewing bool
 	// unfit is set once what is configured and in the folder did not start beside
 	// g. Until that changes, good is what is started.
 	unfit bool
@@ -76,7 +90,10 @@ func Planned(cause error) bool {
 }
 
 func newLife(ctx context.Context, d *Desk) *life {
-	l := &life{d: d, ctx: ctx, opts: d.opts, disabled: d.opts.Disabled, timer: time.NewTimer(0)}
+	l := &life{
+		d: d, ctx: ctx, opts: d.opts, disabled: d.opts.Disabled, timer: time.NewTimer(0),
+		gone: make(chan *running), over: make(chan struct{}),
+	}
 	l.refresh()
 	return l
 }
@@ -90,10 +107,6 @@ func (l *life) run() error {
 	stopping := l.d.stopping
 	changed := l.opts.Source.Folder.Changed()
 	for {
-		var ended, exited <-chan struct{}
-		if l.g != nil {
-			ended, exited = l.g.ctx.Done(), l.g.proc.Exited()
-		}
 		var done <-chan outcome
 		if l.attempt != nil {
 			done = l.attempt.done
@@ -103,10 +116,8 @@ func (l *life) run() error {
 			return l.stop()
 		case <-stopping:
 			stopping, l.stopping = nil, true
-		case <-ended:
-			l.lost()
-		case <-exited:
-			l.lost()
+		case g := <-l.gone:
+			l.lost(g)
 		case o := <-done:
 			l.started(o)
 		case <-changed:
@@ -120,52 +131,63 @@ func (l *life) run() error {
 	}
 }
 
+// mostOlder bounds the generations that a desk may have beside the one that serves.
+const mostOlder = 4
+
 // step does the one thing that is due, and sets the timer for what will be. It
 // may be called at any time.
 func (l *life) step() {
 	now := time.Now()
 	l.timer.Stop()
+	l.release(now)
 	switch {
 	case l.attempt != nil: // its outcome comes
 	case l.stopping:
 		l.answer(ErrEnded)
 	case l.disabled:
-		if l.g != nil {
-			l.retire(errDisabled)
+		if l.g != nil || len(l.older) > 0 {
+			_ = l.end(errDisabled) // has been logged, and is told again by Run
 			l.d.disabled()
 		}
 	case l.g == nil && now.Before(l.nextStart):
 		l.timer.Reset(l.nextStart.Sub(now))
 	case l.g == nil:
 		l.begin()
-	case l.renewSince.IsZero():
-	case l.mayReplace(now):
+	case !l.renewing:
+	case len(l.older) < mostOlder:
 		l.begin()
 	default:
+		l.d.note(func(s *Status) {
+			s.Waiting = fmt.Sprintf("%d processes of the desk still have chats; another starts when one of them has none left", len(l.older)+1)
+		})
 		l.answer(nil)
-		l.timer.Reset(l.opts.Limits.ChatsInterval)
+	}
+	if len(l.older) > 0 {
+		next := l.opts.Limits.ChatsInterval
+		if l.g == nil && l.attempt == nil && !l.disabled && !l.stopping {
+			next = min(next, max(0, l.nextStart.Sub(now)))
+		}
+		l.timer.Reset(next)
 	}
 }
 
-// mayReplace tells whether another generation may take the place of g. One that
-// cannot hand its chats over is left alone until they are gone, within reason.
-func (l *life) mayReplace(now time.Time) bool {
-	if Has(l.g, deskv1.Capability_CAPABILITY_RESUME) {
-		return true
+// release drains the generations that have no chats left, and those that have
+// had them for too long.
+func (l *life) release(now time.Time) {
+	for _, g := range slices.Clone(l.older) {
+		since, chats := now.Sub(g.replacedAt), l.opts.Handler.Chats(g.desk, g.number)
+		switch {
+		case chats == 0:
+			g.log.Info("the process has no chats left", "after", since.Round(time.Millisecond))
+		case since >= l.opts.Limits.DrainLimit:
+			g.log.Warn("the process has had its time, its last chats are taken from it", "after", since.Round(time.Second), "chats", chats)
+		default:
+			continue
+		}
+		l.older = slices.DeleteFunc(l.older, func(have *running) bool { return have == g })
+		l.leave(g, errReplaced)
+		l.d.generations(l.g, l.older)
 	}
-	chats := 0
-	if l.opts.Chats != nil {
-		chats = l.opts.Chats()
-	}
-	until := l.renewSince.Add(l.opts.Limits.DrainLimit)
-	if chats == 0 || !now.Before(until) {
-		return true
-	}
-	l.d.note(func(s *Status) {
-		s.Waiting = fmt.Sprintf("plugin %q cannot resume chats, so its process is replaced when its %d open chats have ended, at the latest at %s",
-			l.opts.Source.Plugin, chats, until.UTC().Format(time.RFC3339))
-	})
-	return false
 }
 
 // begin starts a process.
@@ -174,7 +196,7 @@ func (l *life) begin() {
 	if l.unfit {
 		r = l.good
 	}
-	l.renewSince = time.Time{}
+	l.renewing = false
 	l.number++
 	l.d.starting(l.number, l.g)
 	ctx, cancel := context.WithCancel(l.ctx)
@@ -196,6 +218,11 @@ func (l *life) started(o outcome) {
 	a := l.attempt
 	l.attempt = nil
 	a.cancel()
+	if o.g != nil && !l.disabled {
+		if err := l.opts.Handler.Fits(o.g); err != nil {
+			o = outcome{err: o.g.abandon(operatorError{err})}
+		}
+	}
 	switch {
 	case l.disabled:
 		if o.g != nil {
@@ -224,47 +251,119 @@ func crashed(err error) bool {
 	return !needsOperator(err)
 }
 
-// takeOver has a generation that is ready serve the desk.
+// takeOver has a generation that is ready serve the desk. The one before keeps
+// its chats until they have been handed over.
 func (l *life) takeOver(g *running, r recipe) {
 	if l.g != nil {
-		l.retire(errReplaced)
+		l.g.replacedAt = time.Now()
+		l.older = append(l.older, l.g)
 	}
-	l.g, l.good, l.readyAt = g, r, time.Now()
-	l.d.ready(g)
+	l.g, l.good = g, r
+	g.recipe, g.readyAt = r, time.Now()
+	l.d.ready(g, l.older)
 	l.opts.Handler.Ready(g)
 	g.begin(l.opts.Handler)
+	l.watches.Go(func() {
+		select {
+		case <-g.ctx.Done():
+		case <-g.proc.Exited():
+		}
+		select {
+		case l.gone <- g:
+		case <-l.over:
+		}
+	})
 }
 
-// retire drains and ends the generation that serves the desk.
-func (l *life) retire(cause error) {
-	g := l.g
-	l.g = nil
+// leave drains and ends a generation behind the life of the desk.
+func (l *life) leave(g *running, cause error) {
+	l.leaving.Go(func() error {
+		g.drain()
+		return l.down(g, g.finish(cause))
+	})
+}
+
+// end drains and ends all generations, and waits until they have ended.
+func (l *life) end(cause error) error {
 	l.d.draining(cause)
-	g.drain() //nolint:contextcheck // ctx may have ended; drain has deadlines of its own
-	l.down(g, g.finish(cause))
+	for _, g := range l.older {
+		l.leave(g, cause)
+	}
+	if l.g != nil {
+		l.leave(l.g, cause)
+	}
+	l.g, l.older = nil, nil
+	return l.leaving.Wait()
 }
 
-func (l *life) down(g *running, cause error) {
+// down tells of the end of a generation. The error is of a process that lives on.
+func (l *life) down(g *running, cause error) error {
 	l.opts.Handler.Down(g, cause)
-	if errors.Is(cause, errNotEnded) {
-		l.opts.Log.Error("a process of the desk cannot be ended", "generation", g.number, "error", cause)
+	if !errors.Is(cause, errNotEnded) {
+		return nil
 	}
+	g.log.Error("a process of the desk cannot be ended", "error", cause)
+	return cause
 }
 
 // lost takes leave of a generation that ended by itself.
-func (l *life) lost() {
-	g, ready := l.g, time.Since(l.readyAt)
+func (l *life) lost(g *running) {
+	if i := slices.Index(l.older, g); i >= 0 {
+		// The generation that serves resumes its chats.
+		l.older = slices.Delete(l.older, i, i+1)
+		cause := g.finish(nil)
+		l.d.crashed(cause)
+		_ = l.down(g, cause)
+		g.log.Error("a process that was being replaced has ended", "cause", cause)
+		l.d.generations(l.g, l.older)
+		return
+	}
+	if g != l.g {
+		return // it is being drained
+	}
 	l.g = nil
 	l.d.current.Store(nil)
-	cause := g.finish(nil)
-	l.down(g, cause)
-	if l.attempt != nil {
+	l.d.generations(nil, l.older)
+	cause, ready := g.finish(nil), time.Since(g.readyAt)
+	before := l.before()
+	_ = l.down(g, cause)
+	switch {
+	case before != nil:
+		l.undo(before, cause)
+	case l.attempt != nil:
 		// Its successor is on its way already.
 		l.d.crashed(cause)
 		l.backoff.next(&l.opts.Limits, time.Now(), ready, true)
-		return
+	default:
+		l.wait(cause, ready, true)
 	}
-	l.wait(cause, ready, true)
+}
+
+// before is the generation that can take all chats back, nil if there is none.
+func (l *life) before() *running {
+	if len(l.older) == 0 {
+		return nil
+	}
+	g := l.older[len(l.older)-1]
+	if !Has(g, deskv1.Capability_CAPABILITY_RESUME) {
+		return nil
+	}
+	if err := l.opts.Handler.Fits(g); err != nil {
+		g.log.Warn("the process cannot take the chats back", "cause", err)
+		return nil
+	}
+	return g
+}
+
+// undo has the generation before serve the desk again: the one that was taking
+// its place has ended, and so has not proved itself.
+func (l *life) undo(g *running, cause error) {
+	l.older = slices.DeleteFunc(l.older, func(have *running) bool { return have == g })
+	l.g, l.good, l.unfit = g, g.recipe, true
+	l.d.crashed(cause)
+	l.d.ready(g, l.older)
+	l.d.kept(cause)
+	l.opts.Handler.Ready(g)
 }
 
 // wait sets the time of the next start.
@@ -272,9 +371,9 @@ func (l *life) wait(cause error, ready time.Duration, crash bool) {
 	now := time.Now()
 	pause, quarantined := l.backoff.next(&l.opts.Limits, now, ready, crash)
 	l.nextStart = now.Add(pause)
-	if !l.renewSince.IsZero() {
+	if l.renewing {
 		// Something has changed since the start that failed was begun.
-		l.renewSince, l.nextStart = time.Time{}, now
+		l.renewing, l.nextStart = false, now
 	}
 	state := StateBackingOff
 	switch {
@@ -303,9 +402,7 @@ func (l *life) renew(why string) {
 	now := time.Now()
 	l.unfit = false
 	l.nextStart = now
-	if l.g != nil || l.attempt != nil {
-		l.renewSince = now
-	}
+	l.renewing = l.g != nil || l.attempt != nil
 }
 
 // refresh takes from the folder what is to run. A file that may not run changes
@@ -360,7 +457,7 @@ func (l *life) disable() {
 		return
 	}
 	l.disabled = true
-	l.renewSince = time.Time{}
+	l.renewing = false
 	if l.attempt != nil {
 		l.attempt.cancel() // Its outcome follows.
 	} else if l.g == nil {
@@ -370,25 +467,21 @@ func (l *life) disable() {
 
 // stop ends whatever there is.
 func (l *life) stop() error {
-	var err error
+	var started error
 	if l.attempt != nil {
 		l.attempt.cancel()
 		if o := <-l.attempt.done; o.g != nil {
-			err = o.g.abandon(errHostStops)
+			started = o.g.abandon(errHostStops)
 		} else {
-			err = o.err
+			started = o.err
 		}
 	}
-	if l.g != nil {
-		g := l.g
-		l.d.draining(errHostStops)
-		g.drain()
-		err = g.finish(errHostStops)
-		l.down(g, err)
-	}
+	err := l.end(errHostStops)
+	close(l.over)
+	l.watches.Wait()
 	l.d.stopped()
-	if errors.Is(err, errNotEnded) {
-		return err
+	if errors.Is(started, errNotEnded) {
+		return started
 	}
-	return nil
+	return err
 }

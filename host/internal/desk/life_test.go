@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -78,26 +77,120 @@ func (f *fixture) kill(t testing.TB) {
 
 func TestChangedFileTakesEffect(t *testing.T) {
 	l := newListener()
+	l.has(1, 7)
 	f := newFixture(t, "resumer", l)
-	f.opts.Chats = func() int { return 7 }
 	f.run(t)
-	await(t, l.ready)
+	old := await(t, l.ready)
 	before := f.desk.Status()
 	f.drop(t, nextBuild(t))
-	if cause := await(t, l.down); !errors.Is(cause, errReplaced) {
-		t.Errorf("cause %v", cause)
-	}
 	g := await(t, l.ready)
-	// The one before was drained: what it said last was taken.
-	if e := await(t, l.events); e.GetMessageToUser().GetParts()[0].GetText().GetText() != "last words" {
-		t.Errorf("event %v", e)
-	}
+	// The one before serves its chats until they have been handed over.
 	s := f.desk.Status()
 	if g.Number() != 2 || s.Generation != 2 || s.State != StateReady || s.SHA256 == before.SHA256 || s.Crashes != 0 || s.LastError != "" {
 		t.Errorf("status %+v", s)
 	}
+	if gs := s.Generations; len(gs) != 2 || gs[0].Number != 2 || gs[0].State != StateReady || gs[0].Pid != s.Pid ||
+		gs[1].Number != 1 || gs[1].State != StateHandingOver || gs[1].Chats != 7 || gs[1].Pid != before.Pid {
+		t.Errorf("generations %+v", gs)
+	}
+	mustStartChat(t, old, "")
+	mustStartChat(t, g, "")
+	l.has(1, 0)
+	if cause := await(t, l.down); !errors.Is(cause, errReplaced) {
+		t.Errorf("cause %v", cause)
+	}
+	// It was drained: what it said last was taken.
+	if e := await(t, l.events); e.GetMessageToUser().GetParts()[0].GetText().GetText() != "last words" {
+		t.Errorf("event %v", e)
+	}
 	awaitGone(t, before.Pid)
+	if gs := f.desk.Status().Generations; len(gs) != 1 {
+		t.Errorf("generations %+v", gs)
+	}
 	mustStartChat(t, g, "say hello")
+}
+
+// A new process that ends while it takes the chats over has not proved itself:
+// the one before serves again, and is what starts from then on.
+func TestHandOverIsUndone(t *testing.T) {
+	l := newListener()
+	l.has(1, 3)
+	f := newFixture(t, "resumer", l)
+	f.run(t)
+	old := await(t, l.ready)
+	before := f.desk.Status()
+	f.drop(t, nextBuild(t))
+	next := await(t, l.ready)
+	_, _ = startChat(next, "crash again")
+	await(t, l.down)
+	if again := await(t, l.ready); again != old || f.desk.Current() != old {
+		t.Errorf("generation %d serves", again.Number())
+	}
+	s := f.desk.Status()
+	if s.State != StateReady || s.Generation != 1 || s.Pid != before.Pid || s.SHA256 != before.SHA256 || s.Crashes != 1 || len(s.Generations) != 1 {
+		t.Errorf("status %+v", s)
+	}
+	wantText(t, s.LastError, "panic: again")
+	f.kill(t)
+	await(t, l.down)
+	await(t, l.ready)
+	if s := f.desk.Status(); s.SHA256 != before.SHA256 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestHandOverIsNotUndoneToWhatCannotReadTheChats(t *testing.T) {
+	l := newListener()
+	l.has(1, 3)
+	f := newFixture(t, "resumer", l)
+	f.run(t)
+	await(t, l.ready)
+	f.drop(t, nextBuild(t))
+	next := await(t, l.ready)
+	sha := f.desk.Status().SHA256
+	l.mu.Lock()
+	l.unfits[1] = true
+	l.mu.Unlock()
+	_, _ = startChat(next, "crash again")
+	await(t, l.down)
+	if g := await(t, l.ready); g.Number() != 3 || f.desk.Status().SHA256 != sha {
+		t.Errorf("generation %d, status %+v", g.Number(), f.desk.Status())
+	}
+}
+
+func TestProcessBeingReplacedEnds(t *testing.T) {
+	l := newListener()
+	l.has(1, 3)
+	f := newFixture(t, "resumer", l)
+	f.run(t)
+	await(t, l.ready)
+	pid := f.desk.Status().Pid
+	f.drop(t, nextBuild(t))
+	await(t, l.ready)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	await(t, l.down)
+	s := f.awaitStatus(t, func(s Status) bool { return len(s.Generations) == 1 })
+	if s.State != StateReady || s.Generation != 2 || s.Crashes != 1 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestProcessThatDoesNotFitIsRefused(t *testing.T) {
+	l := newListener()
+	l.unfits[2] = true
+	f := newFixture(t, "resumer", l)
+	f.run(t)
+	g := await(t, l.ready)
+	err := f.desk.Reload(bounded(t))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	wantText(t, err.Error(), `plugin "resumer" 1.2.3`, "it cannot read format 7")
+	if s := f.desk.Status(); s.State != StateReady || s.Generation != 1 || f.desk.Current() != g || s.Crashes != 0 {
+		t.Errorf("status %+v", s)
+	}
 }
 
 func TestChangedFileThatDoesNotStartHarmsNobody(t *testing.T) {
@@ -121,40 +214,65 @@ func TestChangedFileThatDoesNotStartHarmsNobody(t *testing.T) {
 	wantText(t, f.logs.String(), "desk keeps its process")
 }
 
-func TestPluginThatCannotResumeIsReplacedWhenItsChatsAreGone(t *testing.T) {
+func TestPluginThatCannotResumeKeepsItsChats(t *testing.T) {
+	l := newListener()
+	l.has(1, 2)
+	f := newFixture(t, "fake", l)
+	f.run(t)
+	old := await(t, l.ready)
+	f.drop(t, nextBuild(t))
+	next := await(t, l.ready)
+	if gs := f.desk.Status().Generations; len(gs) != 2 || gs[1].State != StateDraining || gs[1].Chats != 2 {
+		t.Errorf("generations %+v", gs)
+	}
+	mustStartChat(t, old, "")
+	// It cannot take the chats of the other: that one starts again.
+	_, _ = startChat(next, "crash again")
+	await(t, l.down)
+	if g := await(t, l.ready); g.Number() != 3 {
+		t.Errorf("generation %d", g.Number())
+	}
+	mustStartChat(t, old, "")
+	l.has(1, 0)
+	if cause := await(t, l.down); !errors.Is(cause, errReplaced) {
+		t.Errorf("cause %v", cause)
+	}
+}
+
+func TestProcessesWithChatsAreBounded(t *testing.T) {
 	l := newListener()
 	f := newFixture(t, "fake", l)
-	var chats atomic.Int64
-	chats.Store(2)
-	f.opts.Chats = func() int { return int(chats.Load()) }
-	f.opts.Limits.ChatsInterval = 5 * time.Millisecond
 	f.run(t)
-	await(t, l.ready)
-	f.drop(t, nextBuild(t))
-	s := f.awaitStatus(t, func(s Status) bool { return s.Waiting != "" })
-	wantText(t, s.Waiting, `plugin "fake" cannot resume chats`, "2 open chats")
-	// An operator who asks for it is told so, and does not wait.
-	if err := f.desk.Reload(bounded(t)); err != nil {
-		t.Error(err)
+	for n := range mostOlder + 1 {
+		await(t, l.ready)
+		l.has(uint64(n)+1, 1)
+		// An operator who asks for more is told so, and does not wait.
+		if err := f.desk.Reload(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if s := f.desk.Status(); s.Generation != 1 || s.State != StateReady {
+	s := f.desk.Status()
+	if len(s.Generations) != mostOlder+1 || s.Generation != mostOlder+1 {
 		t.Errorf("status %+v", s)
 	}
-	chats.Store(0)
-	if g := await(t, l.ready); g.Number() != 2 || f.desk.Status().Waiting != "" {
+	wantText(t, s.Waiting, "5 processes of the desk still have chats")
+	l.has(2, 0)
+	if g := await(t, l.ready); g.Number() != mostOlder+2 || f.desk.Status().Waiting != "" {
 		t.Errorf("generation %d, status %+v", g.Number(), f.desk.Status())
 	}
 }
 
-func TestDrainLimitEndsTheWait(t *testing.T) {
+func TestDrainLimitTakesTheLastChats(t *testing.T) {
 	l := newListener()
+	l.has(1, 1)
 	f := newFixture(t, "fake", l)
-	f.opts.Chats = func() int { return 1 }
-	f.opts.Limits.DrainLimit, f.opts.Limits.ChatsInterval = 20*time.Millisecond, 5*time.Millisecond
+	f.opts.Limits.DrainLimit = 20 * time.Millisecond
 	f.run(t)
 	await(t, l.ready)
 	f.drop(t, nextBuild(t))
 	await(t, l.ready)
+	await(t, l.down)
+	wantText(t, f.logs.String(), "its last chats are taken from it")
 }
 
 func TestRemovedFileStopsNothing(t *testing.T) {

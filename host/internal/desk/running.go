@@ -34,6 +34,11 @@ type running struct {
 	// refused keeps a plugin that breaks rules from filling the log.
 	refused rate.Sometimes
 
+	// recipe is what it was made of. It and the times are for the owner of the
+	// desk's life: when it became ready, and when another took its place.
+	recipe              recipe
+	readyAt, replacedAt time.Time
+
 	ctx  context.Context //nolint:containedctx // it is the generation's life
 	end  context.CancelCauseFunc
 	work sync.WaitGroup

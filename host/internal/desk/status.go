@@ -2,6 +2,7 @@ package desk
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,10 @@ const (
 	StateStarting State = "starting"
 	// StateReady: a generation serves the desk.
 	StateReady State = "ready"
-	// StateDraining: the generation flushes what it has, and ends.
+	// StateHandingOver: another generation serves the desk, and this one's chats
+	// go over to it one by one. It is a state of generations, not of desks.
+	StateHandingOver State = "handing_over"
+	// StateDraining: the generation keeps its chats until they end; or it flushes what it has, and ends.
 	StateDraining State = "draining"
 	// StateBackingOff: the last generation ended, or did not start; another
 	// follows after a wait.
@@ -48,6 +52,9 @@ type Status struct {
 	SendDedupe   string   `json:"send_dedupe,omitempty"`
 	Replay       string   `json:"replay,omitempty"`
 	Capabilities []string `json:"capabilities,omitempty"`
+	// Generations are the processes that have chats or may take them, the one that
+	// serves the desk first, then those that it has replaced, newest first.
+	Generations []GenerationStatus `json:"generations,omitempty"`
 	// Pid is 0 while no process is ready. Generation counts the processes that
 	// were started, Restarts those after the first.
 	Pid        int    `json:"pid,omitempty"`
@@ -66,6 +73,18 @@ type Status struct {
 	LastError string `json:"last_error,omitempty"`
 }
 
+// GenerationStatus is one of a desk's processes.
+type GenerationStatus struct {
+	Number  uint64    `json:"number"`
+	State   State     `json:"state"`
+	Since   time.Time `json:"since"`
+	Pid     int       `json:"pid"`
+	Version string    `json:"version"`
+	SHA256  string    `json:"sha256"`
+	// Chats is how many it has now.
+	Chats int `json:"chats"`
+}
+
 // operatorError marks an error that waiting does not cure.
 type operatorError struct{ error }
 
@@ -81,7 +100,7 @@ func needsOperator(err error) bool {
 // note changes what is told beside the state. Like all of the following, it is
 // called by the goroutine of Run alone.
 func (d *Desk) note(change func(*Status)) {
-	s := d.Status()
+	s := *d.status.Load()
 	change(&s)
 	d.status.Store(&s)
 }
@@ -106,8 +125,31 @@ func (d *Desk) starting(number uint64, serves *running) {
 	d.opts.Log.Debug("desk starting", "generation", number)
 }
 
-func (d *Desk) ready(g *running) {
+// generations tells which processes there are.
+func (d *Desk) generations(g *running, older []*running) {
+	var all []GenerationStatus
+	add := func(of *running, state State, since time.Time) {
+		all = append(all, GenerationStatus{
+			Number: of.number, State: state, Since: since, Pid: of.proc.Pid(),
+			Version: of.describe.GetVersion(), SHA256: of.plugin.SHA256,
+		})
+	}
+	if g != nil {
+		add(g, StateReady, g.readyAt)
+	}
+	for _, of := range slices.Backward(older) {
+		state := StateDraining
+		if g != nil && Has(of, deskv1.Capability_CAPABILITY_RESUME) && Has(g, deskv1.Capability_CAPABILITY_RESUME) {
+			state = StateHandingOver
+		}
+		add(of, state, of.replacedAt)
+	}
+	d.note(func(s *Status) { s.Generations = all })
+}
+
+func (d *Desk) ready(g *running, older []*running) {
 	d.current.Store(g)
+	d.generations(g, older)
 	d.publish(StateReady, func(s *Status) {
 		s.Generation = g.number
 		s.File, s.SHA256, s.Pid = g.plugin.File, g.plugin.SHA256, g.proc.Pid()
@@ -120,15 +162,15 @@ func (d *Desk) ready(g *running) {
 		"generation", g.number, "pid", g.proc.Pid(), "sha256", g.plugin.SHA256)
 }
 
-// kept tells that a generation which was to take over did not come to ready.
+// kept tells that a generation which was to take over did not come to that.
 func (d *Desk) kept(cause error) {
 	d.note(func(s *Status) { s.LastError = cause.Error() })
-	d.opts.Log.Error("desk keeps its process, the new one did not come to ready", "generation", d.Status().Generation, "cause", cause)
+	d.opts.Log.Error("desk keeps its process, the new one is not fit to take its place", "generation", d.status.Load().Generation, "cause", cause)
 }
 
 func (d *Desk) draining(cause error) {
 	d.current.Store(nil)
-	d.publish(StateDraining, nil)
+	d.publish(StateDraining, func(s *Status) { s.Generations = nil })
 	d.opts.Log.Info("desk draining", "cause", cause)
 }
 

@@ -29,9 +29,10 @@ const (
 	// shards together.
 	resumesAtOnce = 128
 
-	// awayGrace is how long a chat that was found in the journal may be without
-	// its desk before its user is told: a restart of the host is told by the
-	// page's own connection already.
+	// awayGrace is how long a chat may be without its desk before its user is told,
+	// if it was found in the journal or another process is there to take it: a
+	// restart of the host is told by the page's own connection already, and a
+	// hand-over need not be.
 	awayGrace = 2 * time.Second
 
 	// overGrace is how long a desk that has called a chat over may take to send
@@ -46,18 +47,22 @@ type chat struct {
 	state *recordv1.ResumeState // the latest, nil if none
 
 	// gen is the generation that owns the chat: only its events are taken. It
-	// is nil while none does. linked says that the chat has been started or
-	// resumed there.
+	// is nil while none does, and set by own alone. linked says that the chat has
+	// been started or resumed there; move, that it is being handed over.
 	gen    desk.Generation
 	linked bool
+	move   *move
 	// streamed says that a state has come on the stream since StartChat was
 	// last called. It is newer than one in the reply: the two are not in order.
 	streamed bool
 
 	// Calls under way. At most one of each, and EndChat only when alone.
-	linking bool // StartChat or ResumeChat
+	linking bool // StartChat, ResumeChat or QuiesceChat
 	sending bool // SendMessageToAgent for outs[0]
 	closing bool // EndChat
+	// calls is the parent of the ctx of each, and cut ends it.
+	calls context.Context //nolint:containedctx // it is that of calls to come
+	cut   context.CancelFunc
 
 	// seen holds the events that the chat has had; nil: not loaded.
 	seen seenSet
@@ -70,7 +75,7 @@ type chat struct {
 	typingNow            bool
 
 	// When the next try of each call may be made.
-	linkRetry, sendRetry, endRetry, updateRetry retry
+	linkRetry, sendRetry, endRetry, updateRetry, moveRetry retry
 
 	// starters wait for the chat to start; signInToken goes to StartChat.
 	starters    []chan<- error
@@ -86,8 +91,10 @@ type chat struct {
 	endedAt   time.Time // ended, or loaded
 	awaySince time.Time // not linked since; zero while it is
 	overAt    time.Time // the desk called the chat over; zero if not
-	loaded    bool      // found in the journal by this run, and not linked since
-	queued    bool      // waits for its turn to be resumed
+	quiet     bool      // its user need not be told at once that it is not linked
+	queued    bool      // waits for its turn to be resumed or handed over
+	placed    bool      // has its turn
+	alone     bool      // and no other chat has
 	// When the chat is looked at next, zero if never, and its place among the alarms.
 	alarm      time.Time
 	alarmIndex int
@@ -200,6 +207,7 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 		signInToken: req.SignInToken,
 		starters:    []chan<- error{started},
 	}
+	sh.allowCalls(c)
 	s.chat, s.head.LastChatId = c, id
 	sh.chats[id] = c
 	sh.svc.count(c, 1)
@@ -347,9 +355,9 @@ func (sh *shard) stepLimits(c *chat) {
 			return
 		}
 	case c.linked:
-		c.loaded = false
+		c.quiet = false
 	default:
-		if !c.head.GetDeskAway() && (!c.loaded || sh.reached(c, c.awaySince.Add(awayGrace))) {
+		if !c.head.GetDeskAway() && (!c.quiet || sh.reached(c, c.awaySince.Add(awayGrace))) {
 			sh.setAway(c, true)
 		}
 		if sh.reached(c, c.awaySince.Add(l.DeskAwayLimit)) {
@@ -394,12 +402,16 @@ func (sh *shard) setAway(c *chat, away bool) {
 	sh.batch.PutChat(c.head)
 }
 
+// allowCalls lets calls for a chat begin, at first and after a cut.
+func (sh *shard) allowCalls(c *chat) { c.calls, c.cut = context.WithCancel(sh.svc.ctx) }
+
 // call begins a call to a plugin once this turn is durable, and hands its
 // outcome to then in a later turn.
-func (sh *shard) call(timeout time.Duration, rpc func(context.Context) error, then func(error)) {
+func (sh *shard) call(c *chat, timeout time.Duration, rpc func(context.Context) error, then func(error)) {
+	parent := c.calls
 	sh.effect(func() {
 		sh.svc.calls.Go(func() {
-			ctx, cancel := context.WithTimeout(sh.svc.ctx, timeout)
+			ctx, cancel := context.WithTimeout(parent, timeout)
 			err := rpc(ctx)
 			cancel()
 			sh.post(func() { then(err) })
@@ -416,34 +428,75 @@ func failure(err error) *desk.CallError {
 	return ce
 }
 
-// stepLink has the desk's current generation start or resume the chat.
+// stepLink has the desk's current generation start or resume the chat, or take
+// it over from the one before.
 func (sh *shard) stepLink(c *chat) {
 	d := sh.desk(c.deskName())
-	if c.linked || c.linking || d.gen == nil || !sh.reached(c, c.linkRetry.at) {
-		return
-	}
-	if c.starting() {
+	switch {
+	case c.linked:
+		sh.stepMove(c, d)
+	case c.linking || d.gen == nil || !sh.reached(c, c.linkRetry.at):
+	case c.starting():
 		sh.callStart(c, d.gen)
-		return
-	}
-	if !desk.Has(d.gen, deskv1.Capability_CAPABILITY_RESUME) {
+	case !desk.Has(d.gen, deskv1.Capability_CAPABILITY_RESUME):
 		sh.end(c, recordv1.EndedBy_ENDED_BY_HOST, "desk_restarted", "", true)
+	case sh.enter(c, d):
+		g := d.gen
+		sh.callResume(c, g, func(err error) {
+			sh.resumeDone(c, g, err)
+			sh.leave(c)
+		})
+	}
+}
+
+// own has a generation own the chat, or none.
+func (sh *shard) own(c *chat, g desk.Generation) {
+	if c.gen == g {
 		return
 	}
-	if d.resuming < sh.resumes {
-		if !sh.svc.desk(c.deskName()).resumes.enter(c.suspect()) {
-			sh.reached(c, sh.now.Add(resumeAgain))
-			return
+	sh.svc.countOwned(c.gen, -1)
+	sh.svc.countOwned(g, 1)
+	c.gen = g
+}
+
+// enter gives a chat its turn to be resumed or handed over, or has it wait.
+func (sh *shard) enter(c *chat, d *shardDesk) bool {
+	if d.resuming >= sh.resumes {
+		if !c.queued {
+			c.queued = true
+			d.queue = append(d.queue, c)
 		}
-		sh.callResume(c, d)
-	} else if !c.queued {
-		c.queued = true
-		d.queue = append(d.queue, c)
+		return false
+	}
+	if !sh.svc.desk(c.deskName()).resumes.enter(c.suspect()) {
+		sh.reached(c, sh.now.Add(resumeAgain))
+		return false
+	}
+	d.resuming++
+	c.placed, c.alone = true, c.suspect()
+	return true
+}
+
+// leave ends a chat's turn, if it has one, and begins those of others.
+func (sh *shard) leave(c *chat) {
+	if !c.placed {
+		return
+	}
+	c.placed = false
+	d := sh.desk(c.deskName())
+	d.resuming--
+	sh.svc.desk(c.deskName()).resumes.leave(c.alone)
+	for len(d.queue) > 0 && d.resuming < sh.resumes {
+		next := d.queue[0]
+		d.queue = d.queue[1:]
+		next.queued = false
+		sh.step(next)
 	}
 }
 
 func (sh *shard) callStart(c *chat, g desk.Generation) {
-	c.gen, c.linking, c.streamed = g, true, false
+	sh.own(c, g)
+	c.linking, c.streamed = true, false
 	c.head.StartAttempts++
 	sh.batch.PutChat(c.head)
 	start := c.head.GetStart()
@@ -458,7 +511,7 @@ func (sh *shard) callStart(c *chat, g desk.Generation) {
 		SignInToken:        c.signInToken,
 	}
 	var resp *deskv1.StartChatResponse
-	sh.call(sh.svc.limits().StartTimeout, func(ctx context.Context) (err error) {
+	sh.call(c, sh.svc.limits().StartTimeout, func(ctx context.Context) (err error) {
 		resp, err = g.StartChat(ctx, req)
 		return err
 	}, func(err error) {
@@ -521,10 +574,10 @@ func (sh *shard) answerStarters(c *chat, err error) {
 	c.starters, c.signInToken = nil, ""
 }
 
-func (sh *shard) callResume(c *chat, d *shardDesk) {
-	g, resumes, alone := d.gen, &sh.svc.desk(c.deskName()).resumes, c.suspect()
-	c.gen, c.linking = g, true
-	d.resuming++
+// callResume has a generation resume the chat, and hands the outcome to done.
+func (sh *shard) callResume(c *chat, g desk.Generation, done func(error)) {
+	sh.own(c, g)
+	c.linking = true
 	c.head.ResumeAttempts++
 	sh.batch.PutChat(c.head)
 	req := &deskv1.ResumeChatRequest{
@@ -533,18 +586,10 @@ func (sh *shard) callResume(c *chat, d *shardDesk) {
 		State:   wireState(c.state),
 		Context: wireContext(c.s.head.GetContext()),
 	}
-	sh.call(resumeTimeout, func(ctx context.Context) error { return g.ResumeChat(ctx, req) }, func(err error) {
+	sh.call(c, resumeTimeout, func(ctx context.Context) error { return g.ResumeChat(ctx, req) }, func(err error) {
 		c.linking = false
-		d.resuming--
-		sh.resumeDone(c, g, err)
+		done(err)
 		sh.step(c)
-		for len(d.queue) > 0 && d.resuming < sh.resumes {
-			next := d.queue[0]
-			d.queue = d.queue[1:]
-			next.queued = false
-			sh.step(next)
-		}
-		resumes.leave(alone)
 	})
 }
 
@@ -584,7 +629,7 @@ func (sh *shard) setLinked(c *chat) {
 // stepSend gives the oldest message to the desk.
 func (sh *shard) stepSend(c *chat) {
 	for !c.sending && len(c.outs) > 0 {
-		if !c.linked || !c.overAt.IsZero() {
+		if !c.linked || c.move != nil || !c.overAt.IsZero() {
 			return
 		}
 		o, g := c.outs[0], c.gen
@@ -622,7 +667,7 @@ func (sh *shard) callSend(c *chat, o *out, g desk.Generation) {
 		DataJson:  o.entry.GetDataJson(),
 		Time:      timestamppb.New(o.at),
 	}
-	sh.call(sendTimeout, func(ctx context.Context) error {
+	sh.call(c, sendTimeout, func(ctx context.Context) error {
 		_, err := g.SendMessageToAgent(ctx, req)
 		return err
 	}, func(err error) {
@@ -705,7 +750,7 @@ func (sh *shard) record(c *chat, m *recordv1.OutMessage, state recordv1.OutState
 
 // stepNews tells the desk what is only worth its latest value.
 func (sh *shard) stepNews(c *chat) {
-	if !c.linked {
+	if !c.linked || c.move != nil {
 		return
 	}
 	g := c.gen
@@ -747,7 +792,7 @@ func (sh *shard) note(c *chat, n *note, need deskv1.Capability, rpc func(context
 		return
 	}
 	n.underway = true
-	sh.call(newsTimeout, rpc, func(err error) {
+	sh.call(c, newsTimeout, rpc, func(err error) {
 		n.underway = false
 		switch {
 		case err != nil:

@@ -35,7 +35,8 @@ func (sh *shard) end(c *chat, by recordv1.EndedBy, reason, message string, owed 
 	for len(c.outs) > first {
 		sh.giveUp(c, first, "chat_over")
 	}
-	c.endedAt, c.linked = sh.now, false
+	c.endedAt, c.linked, c.move = sh.now, false, nil
+	sh.leave(c)
 	c.s.chat = nil
 	c.s.ending = append(c.s.ending, c)
 	sh.svc.count(c, -1)
@@ -66,11 +67,14 @@ func (sh *shard) stepEnd(c *chat) {
 		sh.release(c)
 		return
 	}
-	d := sh.desk(c.deskName())
-	if sh.parked || d.gen == nil || !sh.reached(c, c.endRetry.at) {
+	g := c.gen // it knows the chat
+	if g == nil {
+		g = sh.desk(c.deskName()).gen
+	}
+	if sh.parked || g == nil || !sh.reached(c, c.endRetry.at) {
 		return
 	}
-	sh.callEnd(c, d.gen)
+	sh.callEnd(c, g)
 }
 
 func (sh *shard) callEnd(c *chat, g desk.Generation) {
@@ -87,7 +91,7 @@ func (sh *shard) callEnd(c *chat, g desk.Generation) {
 	if c.head.GetEnded().GetBy() == recordv1.EndedBy_ENDED_BY_USER {
 		req.EndedBy = deskv1.EndedBy_ENDED_BY_USER
 	}
-	sh.call(endTimeout, func(ctx context.Context) error { return g.EndChat(ctx, req) }, func(err error) {
+	sh.call(c, endTimeout, func(ctx context.Context) error { return g.EndChat(ctx, req) }, func(err error) {
 		c.closing = false
 		sh.endDone(c, err)
 		sh.step(c)
@@ -122,6 +126,8 @@ func (sh *shard) endSettled(c *chat) {
 // release lets go of a chat for which nothing is left to be done.
 func (sh *shard) release(c *chat) {
 	delete(sh.chats, c.id())
+	sh.own(c, nil)
+	c.cut()
 	sh.alarms.remove(c)
 	c.s.ending = slices.DeleteFunc(c.s.ending, func(have *chat) bool { return have == c })
 	sh.batch.RemoveState(c.id())

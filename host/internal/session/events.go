@@ -20,12 +20,15 @@ func refuseInvalid(reason string) *desk.Refusal {
 	return &desk.Refusal{Code: deskv1.RefusalCode_REFUSAL_CODE_INVALID, Reason: reason}
 }
 
-// deskReady has the new generation take the desk's chats, oldest first.
+// deskReady has a generation take the desk's chats, oldest first.
 func (sh *shard) deskReady(g desk.Generation) {
 	d := sh.desk(g.Desk())
 	d.gen = g
+	if !slices.Contains(d.live, g) {
+		d.live = append(d.live, g)
+	}
 	for _, c := range sh.chatsOf(g.Desk()) {
-		c.linkRetry, c.endRetry, c.unclear = retry{}, retry{}, false
+		c.linkRetry, c.endRetry, c.moveRetry, c.unclear = retry{}, retry{}, retry{}, false
 		if c.suspect() {
 			c.linkRetry.at = sh.now.Add(suspectWait) // the others first
 		}
@@ -37,6 +40,7 @@ func (sh *shard) deskReady(g desk.Generation) {
 // come back by themselves.
 func (sh *shard) deskDown(g desk.Generation, cause error) {
 	d := sh.desk(g.Desk())
+	d.live = slices.DeleteFunc(d.live, func(have desk.Generation) bool { return have == g })
 	if d.gen == g {
 		d.gen = nil
 		for _, c := range d.queue {
@@ -48,7 +52,9 @@ func (sh *shard) deskDown(g desk.Generation, cause error) {
 		if c.gen != g {
 			continue
 		}
-		c.gen = nil
+		sh.own(c, nil)
+		c.move, c.quiet = nil, len(d.live) > 0
+		sh.leave(c)
 		if c.linked {
 			c.linked, c.awaySince = false, sh.now
 		} else if !desk.Planned(cause) {

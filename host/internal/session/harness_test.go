@@ -102,6 +102,7 @@ type fake struct {
 	calls   []call
 	answer  func(ctx context.Context, c call) error // nil: all is well
 	state   *deskv1.ResumeState                     // StartChat answers with it
+	final   *deskv1.ResumeState                     // and QuiesceChat with this
 	online  deskv1.Availability
 	seq     uint64
 	settled map[uint64]*desk.Refusal
@@ -209,8 +210,9 @@ func (g *fake) ResumeChat(ctx context.Context, r *deskv1.ResumeChatRequest) erro
 	return g.do(ctx, call{"resume", r.GetChatId(), r.GetAttempt(), stateText(r.GetState())})
 }
 
-func (g *fake) QuiesceChat(context.Context, *deskv1.QuiesceChatRequest) (*deskv1.QuiesceChatResponse, error) {
-	return nil, fail(deskv1.FailureKind_FAILURE_KIND_UNSUPPORTED)
+func (g *fake) QuiesceChat(ctx context.Context, r *deskv1.QuiesceChatRequest) (*deskv1.QuiesceChatResponse, error) {
+	err := g.do(ctx, call{name: "quiesce", chat: r.GetChatId()})
+	return &deskv1.QuiesceChatResponse{State: g.final}, err
 }
 
 func (g *fake) HandleHTTP(context.Context, *deskv1.HandleHTTPRequest) (*deskv1.HandleHTTPResponse, error) {

@@ -24,7 +24,8 @@ func (sh *shard) loadChat(id string) error {
 	if s == nil {
 		return errors.New("its session is not in the journal")
 	}
-	c := &chat{s: s, head: head, since: sh.now, endedAt: sh.now, awaySince: sh.now, loaded: true}
+	c := &chat{s: s, head: head, since: sh.now, endedAt: sh.now, awaySince: sh.now, quiet: true}
+	sh.allowCalls(c)
 	switch state, err := j.State(id); {
 	case err == nil:
 		c.state = state

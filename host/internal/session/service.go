@@ -82,6 +82,9 @@ type deskState struct {
 	chats atomic.Int64
 	// resumes are the ResumeChat calls under way.
 	resumes resumes
+
+	mu    sync.Mutex
+	owned map[uint64]int // how many chats each generation has
 }
 
 func (d *deskState) generation() desk.Generation {
@@ -232,6 +235,22 @@ func (s *Service) count(c *chat, n int64) {
 	}
 }
 
+// countOwned keeps the number of a generation's chats.
+func (s *Service) countOwned(g desk.Generation, n int) {
+	if g == nil {
+		return
+	}
+	d := s.desk(g.Desk())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.owned == nil {
+		d.owned = map[uint64]int{}
+	}
+	if d.owned[g.Number()] += n; d.owned[g.Number()] == 0 {
+		delete(d.owned, g.Number())
+	}
+}
+
 // textLimit is how many bytes of text a desk takes.
 func (s *Service) textLimit(name string) int {
 	limit := s.limits().TextBytes
@@ -243,8 +262,8 @@ func (s *Service) textLimit(name string) int {
 	return limit
 }
 
-// Chats returns how many chats are open at each desk.
-func (s *Service) Chats() map[string]int {
+// OpenChats returns how many chats are open at each desk.
+func (s *Service) OpenChats() map[string]int {
 	desks := s.settings.Load().desks
 	out := make(map[string]int, len(desks))
 	for name, d := range desks {

@@ -47,9 +47,12 @@ type shard struct {
 
 // shardDesk is what a shard knows of a desk.
 type shardDesk struct {
-	gen desk.Generation // nil while the desk is down
-	// resuming counts the ResumeChat calls under way; queue holds the chats
-	// that wait for their turn, oldest first.
+	// gen serves the desk, nil while it is down; live are all generations that
+	// have not ended, those that it has replaced among them.
+	gen  desk.Generation
+	live []desk.Generation
+	// resuming counts the chats that are being resumed or handed over; queue
+	// holds those that wait for their turn, oldest first.
 	resuming int
 	queue    []*chat
 }

@@ -31,9 +31,10 @@ folder of the configuration, which only the host's user can open.`,
 	cmd.AddCommand(pluginListCommand(), pluginInfoCommand(),
 		deskCommand("reload", "Start the newest copy of a desk's plugin in place of the one that runs",
 			`Start the newest copy of a desk's plugin beside the process that runs, and
-have it take the other's place once it is ready. If it does not become ready, the
-other stays, and the reason is told. A process that cannot hand its chats over is
-replaced when they have ended.`),
+have it take the other's place once it is ready. Open chats go over one by one,
+which "plugin list" tells of; those of a plugin that cannot resume chats stay with
+their process until they end. If the new process does not become ready, or cannot
+read what the chats have saved, the other stays, and the reason is told.`),
 		deskCommand("disable", "Turn a desk off, until it is enabled again",
 			`Drain and end a desk's process, and start no other until the desk is enabled,
 not even after a restart of the host. Its open chats stay for as long as

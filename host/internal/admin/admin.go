@@ -14,6 +14,7 @@ import (
 	"crypto/subtle"
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"html/template"
 	"net"
 	"net/http"
@@ -38,7 +39,19 @@ type Desk struct {
 
 // Notes are what a person should know of the desk beside its state.
 func (d Desk) Notes() []string {
-	return slices.DeleteFunc([]string{d.Waiting, d.PluginProblem, d.LastError}, func(s string) bool { return s == "" })
+	notes := slices.DeleteFunc([]string{d.Waiting, d.PluginProblem, d.LastError}, func(s string) bool { return s == "" })
+	for _, g := range d.Generations {
+		what := "whose chats go over to the newest"
+		switch g.State {
+		case desk.StateReady:
+			continue
+		case desk.StateDraining:
+			what = "which keeps its chats until they end"
+		}
+		notes = append(notes, fmt.Sprintf("generation %d (version %s, pid %d) still has %d of %d chats, %s",
+			g.Number, g.Version, g.Pid, g.Chats, d.Chats, what))
+	}
+	return notes
 }
 
 // Plugin is one file of the plugin folder.

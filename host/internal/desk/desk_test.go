@@ -252,9 +252,30 @@ func awaitGone(t testing.TB, pid int) {
 }
 
 // isZombie tells of a process that nobody above it has reaped yet.
-func isZombie(pid int) bool {
+func isZombie(pid int) bool { return isIn(pid, 'Z') }
+
+// isIn tells whether a process is in a state of proc(5).
+func isIn(pid int, state byte) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	return err == nil && strings.Contains(string(stat), ") Z ")
+	return err == nil && strings.Contains(string(stat), ") "+string(state)+" ")
+}
+
+// awaitProcess waits until a process is in a state, where that can be seen.
+func awaitProcess(t testing.TB, pid int, state byte) {
+	t.Helper()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		return
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !isIn(pid, state) {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("process %d is not in state %c", pid, state)
+		}
+	}
 }
 
 func startChat(g Generation, text string) (*deskv1.StartChatResponse, error) {
@@ -649,6 +670,7 @@ func TestFrozenPluginIsFoundAndKilled(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	awaitProcess(t, pid, 'T') // its threads stop a moment later
 	short, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	_, err := g.StartChat(short, &deskv1.StartChatRequest{ChatId: "c1", Text: "say hello"})

@@ -102,6 +102,7 @@ func link(t testing.TB, from, to string) {
 // bystanders talk on the good desk until they are told to stop.
 type bystanders struct {
 	t       testing.TB
+	pages   []*Page
 	stop    chan struct{}
 	talking sync.WaitGroup
 
@@ -123,6 +124,7 @@ func talkMeanwhile(t testing.TB, h *Host, desk *MockDesk, pages int) *bystanders
 	for range pages {
 		p := h.Open(nil)
 		chat := p.Start("c1")
+		b.pages = append(b.pages, p)
 		b.talking.Go(func() {
 			if err := b.talk(p, desk, chat); err != nil {
 				t.Error(err)

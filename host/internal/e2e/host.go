@@ -143,6 +143,12 @@ type Desk struct {
 	Restarts   int    `json:"restarts"`
 	Chats      int    `json:"chats"`
 	LastError  string `json:"last_error"`
+	// Generations are its processes, the one that serves first.
+	Generations []struct {
+		Number uint64 `json:"number"`
+		State  string `json:"state"`
+		Chats  int    `json:"chats"`
+	} `json:"generations"`
 }
 
 // Desk asks the operators' listener for the state of a desk.

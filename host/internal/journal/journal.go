@@ -10,6 +10,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -166,8 +167,8 @@ func (b *Batch) isChat(id string) bool {
 	return ok
 }
 
-// Empty tells whether nothing has been put in.
-func (b *Batch) Empty() bool { return len(b.ops) == 0 }
+// Len is how many keys the batch writes or removes.
+func (b *Batch) Len() int { return len(b.ops) }
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
@@ -186,13 +187,6 @@ func (b *Batch) PutSession(s *recordv1.Session) {
 func (b *Batch) Append(sessionID string, e *recordv1.Entry) {
 	if b.isSession(sessionID) {
 		b.put(entryKey(sessionID, e.GetSeq()), e)
-	}
-}
-
-// RemoveEntry deletes an entry of a session's log.
-func (b *Batch) RemoveEntry(sessionID string, seq uint64) {
-	if b.isSession(sessionID) {
-		b.remove(entryKey(sessionID, seq))
 	}
 }
 
@@ -371,22 +365,63 @@ func (j *Journal) Outs(chatID string, fn func(*recordv1.OutMessage) bool) error 
 	return scan(j, prefix, upperBound(prefix), fn)
 }
 
-// Forget puts the removal of all that is kept of a session into b. Chats of it
-// that are still in the index of open chats stay there.
-func (j *Journal) Forget(b *Batch, sessionID string) error {
-	// A shorter id would be the beginning of others.
-	if !b.isSession(sessionID) {
-		return b.err
+// NextSession returns the head of the session with the least id above after, or
+// ErrNotFound. What is left of a session without a head counts as deleted.
+func (j *Journal) NextSession(after string) (*recordv1.Session, error) {
+	lower := []byte{kindSession}
+	if after != "" {
+		lower = upperBound(append(lower, after...))
 	}
-	lower := append([]byte{kindSession}, sessionID...)
-	err := j.store.Scan(lower, upperBound(lower), func(k, _ []byte) (bool, error) {
-		b.remove(append([]byte(nil), k...))
-		return true, nil
+	id := ""
+	err := j.store.Scan(lower, []byte{kindSession + 1}, func(k, _ []byte) (bool, error) {
+		if len(k) <= 1+SessionIDLen {
+			return false, fmt.Errorf("damaged key %q", k)
+		}
+		id = string(k[1 : 1+SessionIDLen])
+		return false, nil
 	})
 	if err != nil {
-		return fmt.Errorf("journal: scan: %w", err)
+		return nil, fmt.Errorf("journal: scan: %w", err)
 	}
-	return nil
+	if id == "" {
+		return nil, ErrNotFound
+	}
+	s, err := j.Session(id)
+	if errors.Is(err, ErrNotFound) {
+		return &recordv1.Session{Id: id, Deleted: true}, nil
+	}
+	return s, err
+}
+
+// Forget puts the removal of what is kept of a session into b, at most limit
+// keys of it, and tells whether that was all. The head goes last, so that what
+// is left of a session can be found. Its chats must not be in the index of open
+// chats any more.
+func (j *Journal) Forget(b *Batch, sessionID string, limit int) (all bool, err error) {
+	// A shorter id would be the beginning of others.
+	if !b.isSession(sessionID) {
+		return false, b.err
+	}
+	lower := append([]byte{kindSession}, sessionID...)
+	head := sessionKey(sessionID, kindHead, 0)
+	all = true
+	err = j.store.Scan(lower, upperBound(lower), func(k, _ []byte) (bool, error) {
+		if bytes.Equal(k, head) {
+			return true, nil
+		}
+		if all = limit > 1; all {
+			limit--
+			b.remove(bytes.Clone(k))
+		}
+		return all, nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("journal: scan: %w", err)
+	}
+	if all {
+		b.remove(head)
+	}
+	return all, nil
 }
 
 // Entry returns one entry of a session's log, or ErrNotFound.

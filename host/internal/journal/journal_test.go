@@ -186,8 +186,11 @@ func TestStoreErrors(t *testing.T) {
 	if err := j.OpenChats(func(string) bool { return true }); !errors.Is(err, errDisk) {
 		t.Errorf("OpenChats: %v", err)
 	}
-	if err := j.Forget(new(Batch), sessionID); !errors.Is(err, errDisk) {
+	if _, err := j.Forget(new(Batch), sessionID, 100); !errors.Is(err, errDisk) {
 		t.Errorf("Forget: %v", err)
+	}
+	if _, err := j.NextSession(""); !errors.Is(err, errDisk) {
+		t.Errorf("NextSession: %v", err)
 	}
 	if err := j.Commit(new(Batch)); !errors.Is(err, errDisk) {
 		t.Errorf("Commit: %v", err)
@@ -211,9 +214,8 @@ func TestMalformedIDs(t *testing.T) {
 		"PutState":    func(b *Batch) { b.PutState("", &recordv1.ResumeState{}) },
 		"RemoveState": func(b *Batch) { b.RemoveState(good + "1") },
 		"MarkSeen":    func(b *Batch) { b.MarkSeen(good+"-\x00", "e") },
-		"RemoveEntry": func(b *Batch) { b.RemoveEntry(good+"s", 1) },
 		"Forget": func(b *Batch) {
-			if err := New(failingStore{errors.New("reached the store")}).Forget(b, ""); err == nil || strings.Contains(err.Error(), "reached") {
+			if _, err := New(failingStore{errors.New("reached the store")}).Forget(b, "", 100); err == nil || strings.Contains(err.Error(), "reached") {
 				t.Errorf("Forget: %v", err)
 			}
 		},
@@ -228,7 +230,7 @@ func TestMalformedIDs(t *testing.T) {
 		}
 		b.Reset()
 		b.PutSession(&recordv1.Session{Id: good})
-		if b.err != nil || b.Empty() {
+		if b.err != nil || b.Len() == 0 {
 			t.Errorf("%s: the batch is of no use after Reset: %v", name, b.err)
 		}
 	}

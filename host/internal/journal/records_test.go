@@ -162,23 +162,28 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 		t.Errorf("the state of the chat beside it: %v", err)
 	}
 
-	b.Reset()
-	b.RemoveEntry(id, 2)
-	if err := j.Commit(&b); err != nil {
-		t.Fatal(err)
-	}
-	for seq, want := range map[uint64]error{1: nil, 2: journal.ErrNotFound, 3: nil} {
-		if _, err := j.Entry(id, seq); !errors.Is(err, want) {
-			t.Errorf("entry %d beside a removed one: %v, expected %v", seq, err, want)
+	for all := false; !all; {
+		// It is found, and marked as it was, until the last of it is gone.
+		if s, err := j.NextSession(sessions[0]); err != nil || s.GetId() != id || s.GetLastSeq() == 0 {
+			t.Fatalf("behind the first session comes %v, %v", s, err)
+		}
+		b.Reset()
+		var err error
+		if all, err = j.Forget(&b, id, 100); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.Len(); n > 100 {
+			t.Fatalf("%d keys are removed at once", n)
+		}
+		if err := j.Commit(&b); err != nil {
+			t.Fatal(err)
 		}
 	}
-
-	b.Reset()
-	if err := j.Forget(&b, id); err != nil {
-		t.Fatal(err)
+	if s, err := j.NextSession(sessions[0]); err != nil || s.GetId() != sessions[2] {
+		t.Fatalf("behind a forgotten session comes %v, %v", s, err)
 	}
-	if err := j.Commit(&b); err != nil {
-		t.Fatal(err)
+	if s, err := j.NextSession(sessions[2]); !errors.Is(err, journal.ErrNotFound) {
+		t.Fatalf("behind the last session comes %v, %v", s, err)
 	}
 	for what, err := range map[string]error{
 		"session": second(j.Session(id)),

@@ -228,6 +228,14 @@ type Limits struct {
 	QueuedMessages int
 }
 
+// useGrain is how exactly the last use of a session is kept in the journal: not
+// every request is worth a write.
+func (l *Limits) useGrain() time.Duration { return min(time.Hour, l.SessionTTL/24) }
+
+// sessionLife is for how long a session can be used again after the last use that
+// the journal knows of.
+func (l *Limits) sessionLife() time.Duration { return l.SessionTTL + l.useGrain() }
+
 // DefaultLimits returns the limits of the design.
 func DefaultLimits() Limits {
 	return Limits{

@@ -22,7 +22,7 @@ func (sh *shard) end(c *chat, by recordv1.EndedBy, reason, message string, owed 
 	c.head.Phase = recordv1.ChatPhase_CHAT_PHASE_ENDED
 	c.head.Start = nil
 	c.head.Ended = &recordv1.ChatEnded{By: by, Reason: reason, Message: message}
-	c.head.EndedAt = timestamppb.New(sh.now)
+	c.head.EndedAt = timestamppb.New(sh.wall)
 	c.head.DeskAway = false
 	c.head.EndOwed = owed && c.head.GetStartAttempts() > 0
 	// A message that is with the desk is settled by its call, or by the next

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -19,7 +21,10 @@ import (
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
-const deskName = "support"
+const (
+	deskName    = "support"
+	keepExpired = 30 * 24 * time.Hour
+)
 
 // bench is a host's session layer over a journal in memory, in a bubble of fake
 // time. The store outlives the service, as a disk outlives a process.
@@ -27,6 +32,8 @@ type bench struct {
 	t      *testing.T
 	store  *memory.Store
 	limits session.Limits
+	keep   time.Duration
+	step   atomic.Int64 // by how far the clock on the wall is off, as a Duration
 	svc    *session.Service
 	ref    session.Ref // of the session made by newBench
 	gens   uint64
@@ -36,7 +43,7 @@ type bench struct {
 func run(t *testing.T, fn func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, store: new(memory.Store), limits: session.DefaultLimits()}
+		b := &bench{t: t, store: new(memory.Store), limits: session.DefaultLimits(), keep: keepExpired}
 		b.start()
 		t.Cleanup(b.stop)
 		made, err := b.svc.Create(t.Context(), session.CreateRequest{Context: session.Context{UserID: "u1", UserName: "Una"}})
@@ -52,7 +59,9 @@ func (b *bench) start() {
 	b.t.Helper()
 	svc, err := session.New(session.Options{
 		Journal: journal.New(b.store), Desks: []string{deskName, "other"}, DefaultDesk: deskName,
-		Limits: b.limits, Log: hclog.NewNullLogger(),
+		Limits: b.limits, KeepExpired: b.keep, Log: hclog.NewNullLogger(),
+		// Without a monotonic reading, like every time that was written down.
+		Wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(b.step.Load())) },
 	})
 	if err != nil {
 		b.t.Fatal(err)

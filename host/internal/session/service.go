@@ -39,7 +39,11 @@ type Options struct {
 	Desks       []string
 	DefaultDesk string
 	Limits      Limits
-	Log         hclog.Logger
+	// KeepExpired is for how long an expired session stays in the journal.
+	KeepExpired time.Duration
+	// Wall is the clock by which things are dated; nil: time.Now. Tests set it.
+	Wall func() time.Time
+	Log  hclog.Logger
 }
 
 // Service owns all sessions. Its methods may be called concurrently.
@@ -47,6 +51,7 @@ type Service struct {
 	opts     Options
 	log      hclog.Logger
 	shards   []*shard
+	sweeper  *sweeper
 	settings atomic.Pointer[settings]
 
 	// ctx is the parent of every call to a plugin; calls waits for them.
@@ -103,6 +108,9 @@ func New(opts Options) (*Service, error) {
 		dead:    make(chan struct{}),
 		deadErr: make(chan error, 1),
 	}
+	if s.opts.Wall == nil {
+		s.opts.Wall = time.Now
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.settings.Store(&settings{})
 	s.Reconfigure(opts.Desks, opts.DefaultDesk, opts.Limits)
@@ -113,9 +121,11 @@ func New(opts Options) (*Service, error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	s.sweeper = newSweeper(s)
 	for _, sh := range s.shards {
 		s.loops.Go(sh.run)
 	}
+	s.loops.Go(s.sweeper.run)
 	return s, nil
 }
 
@@ -219,7 +229,7 @@ func (s *Service) Close() {
 // process must exit.
 func (s *Service) Failed() <-chan error { return s.deadErr }
 
-// fail is called by a shard that can no longer write.
+// fail is called by whoever finds that the journal is of no use any more.
 func (s *Service) fail(err error) {
 	s.failOnce.Do(func() {
 		s.deadErr <- err
@@ -330,22 +340,22 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*Created, erro
 		}
 		return nil, &Error{Code: CodeDeskUnknown, Detail: detail}
 	}
-	now := time.Now()
 	token, hash := newToken()
 	head := &recordv1.Session{
 		Id:          newSessionID(),
 		TokenSha256: hash,
 		Desk:        name,
 		Context:     recordContext(req.Context),
-		CreatedAt:   timestamppb.New(now),
-		UsedAt:      timestamppb.New(now),
 	}
+	var expires time.Time
 	sh := s.shard(head.GetId())
 	err := s.await(ctx, sh, func() error {
 		ses := newSession(head)
-		ses.used, ses.seen = now, now
+		head.CreatedAt = timestamppb.New(sh.wall)
+		sh.use(ses)
 		sh.sessions[head.GetId()] = ses
 		sh.dirty(ses)
+		expires = sh.wall.Add(s.limits().SessionTTL)
 		return nil
 	})
 	if err != nil {
@@ -354,7 +364,7 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*Created, erro
 	return &Created{
 		ID:           head.GetId(),
 		Token:        token,
-		ExpiresAt:    now.Add(s.limits().SessionTTL),
+		ExpiresAt:    expires,
 		Capabilities: s.desk(name).capabilities(),
 	}, nil
 }
@@ -384,7 +394,7 @@ func (s *Service) Info(ctx context.Context, ref Ref) (*Info, error) {
 		info = &Info{
 			ID:        ses.head.GetId(),
 			Desk:      ses.head.GetDesk(),
-			ExpiresAt: ses.used.Add(s.limits().SessionTTL),
+			ExpiresAt: sh.wall.Add(s.limits().SessionTTL),
 			LastSeq:   ses.head.GetLastSeq(),
 		}
 		if d := s.desk(ses.head.GetDesk()); d != nil {

@@ -18,8 +18,8 @@ const (
 	// turnTasks bounds the tasks of one turn, so that the first does not wait
 	// for the last for too long.
 	turnTasks = 256
-	// sweepEvery is how often a shard looks for sessions that nobody uses.
-	sweepEvery = time.Minute
+	// unloadEvery is how often a shard looks for sessions that nobody uses.
+	unloadEvery = time.Minute
 )
 
 // shard owns a part of the sessions. All of its fields and everything reachable
@@ -35,14 +35,14 @@ type shard struct {
 	parked   bool                  // no commands, no new calls
 	resumes  int                   // ResumeChat calls under way for a desk, at most
 
-	// One turn.
-	now        time.Time
-	batch      journal.Batch
-	touched    []*session // have fresh news or a changed head
-	settled    []settlement
-	effects    []func()
-	forgetting []*session // deleted, and nothing is owed
-	err        error
+	// One turn. What lasts is timed by now, whose monotonic reading no change of
+	// the clock touches; what is written down is dated by wall.
+	now, wall time.Time
+	batch     journal.Batch
+	touched   []*session // have fresh news or a changed head
+	settled   []settlement
+	effects   []func()
+	err       error
 }
 
 // shardDesk is what a shard knows of a desk.
@@ -71,8 +71,8 @@ func newShard(s *Service, resumes int) *shard {
 		sessions: make(map[string]*session),
 		chats:    make(map[string]*chat),
 		desks:    make(map[string]*shardDesk),
-		now:      time.Now(),
 	}
+	sh.tick()
 	return sh
 }
 
@@ -98,8 +98,8 @@ func (sh *shard) post(task func()) {
 
 // run is the shard's goroutine.
 func (sh *shard) run() {
-	sweep := time.NewTicker(sweepEvery)
-	defer sweep.Stop()
+	unload := time.NewTicker(unloadEvery)
+	defer unload.Stop()
 	alarm := time.NewTimer(0) // a first turn for what was loaded
 	defer alarm.Stop()
 	for {
@@ -108,8 +108,8 @@ func (sh *shard) run() {
 		case first = <-sh.inbox:
 		case <-alarm.C:
 			first = func() {}
-		case <-sweep.C:
-			first = sh.sweep
+		case <-unload.C:
+			first = sh.unload
 		case <-sh.svc.closing:
 			return
 		case <-sh.svc.dead:
@@ -128,9 +128,12 @@ func (sh *shard) run() {
 	}
 }
 
+// tick takes the time of a turn.
+func (sh *shard) tick() { sh.now, sh.wall = time.Now(), sh.svc.opts.Wall() }
+
 // turn applies tasks, makes them durable, and then lets their effects out.
 func (sh *shard) turn(task func()) {
-	sh.now = time.Now()
+	sh.tick()
 	for n := 0; ; n++ {
 		task()
 		if n >= turnTasks {
@@ -170,7 +173,6 @@ func (sh *shard) turn(task func()) {
 	sh.touched = reset(sh.touched)
 	sh.settled = reset(sh.settled)
 	sh.effects = reset(sh.effects)
-	sh.forget()
 }
 
 // reset empties a slice, keeps its memory, and lets go of what it held.
@@ -181,7 +183,7 @@ func reset[T any](s []T) []T {
 
 // commit makes the batch durable, and tells whether all is well.
 func (sh *shard) commit() bool {
-	if sh.err == nil && !sh.batch.Empty() {
+	if sh.err == nil && sh.batch.Len() > 0 {
 		sh.err = sh.svc.opts.Journal.Commit(&sh.batch)
 	}
 	sh.batch.Reset()
@@ -232,7 +234,7 @@ func (sh *shard) dirty(s *session) {
 // append writes an entry to a session's log.
 func (sh *shard) append(s *session, chatID string, e *recordv1.Entry) {
 	s.head.LastSeq++
-	e.Seq, e.Time, e.ChatId = s.head.LastSeq, timestamppb.New(sh.now), chatID
+	e.Seq, e.Time, e.ChatId = s.head.LastSeq, timestamppb.New(sh.wall), chatID
 	sh.batch.Append(s.head.GetId(), e)
 	s.fresh = append(s.fresh, News{Entry: e})
 	sh.dirty(s)
@@ -243,7 +245,7 @@ func (sh *shard) passing(s *session, n News) {
 	if len(s.feeds) == 0 {
 		return
 	}
-	n.Time = sh.now
+	n.Time = sh.wall
 	s.fresh = append(s.fresh, n)
 	sh.touch(s)
 }
@@ -269,26 +271,20 @@ func (sh *shard) authorized(ref Ref) (*session, error) {
 	return s, nil
 }
 
-// useGrain is how exactly the last use of a session is kept in the journal: not
-// every request is worth a write.
-func (sh *shard) useGrain() time.Duration {
-	return min(time.Hour, sh.svc.limits().SessionTTL/24)
-}
-
 func (sh *shard) use(s *session) {
 	s.used, s.seen = sh.now, sh.now
-	if sh.now.Sub(s.head.GetUsedAt().AsTime()).Abs() > sh.useGrain() {
-		s.head.UsedAt = timestamppb.New(sh.now)
+	if sh.wall.Sub(s.head.GetUsedAt().AsTime()).Abs() > sh.svc.limits().useGrain() {
+		s.head.UsedAt = timestamppb.New(sh.wall)
 		sh.dirty(s)
 	}
 }
 
-// expired tells whether a session's life is over. One with work left never is.
+// idle tells whether nobody uses a session and nothing is left to be done for it.
+func (s *session) idle() bool { return s.chat == nil && len(s.ending) == 0 && len(s.feeds) == 0 }
+
+// expired tells whether a session's life is over.
 func (sh *shard) expired(s *session) bool {
-	if s.chat != nil || len(s.ending) > 0 || len(s.feeds) > 0 {
-		return false
-	}
-	return sh.now.Sub(s.used) > sh.svc.limits().SessionTTL+sh.useGrain()
+	return s.idle() && sh.now.Sub(s.used) > sh.svc.limits().sessionLife()
 }
 
 // load returns a session from memory or from the journal, nil if there is none.
@@ -305,8 +301,8 @@ func (sh *shard) load(sessionID string) (*session, error) {
 		return nil, err
 	}
 	s := newSession(head)
-	// The wall clock of another run: all that is known of the last use.
-	s.used, s.seen = head.GetUsedAt().AsTime(), sh.now
+	// Its age is counted from here on, and no clock that is set changes it.
+	s.used, s.seen = sh.now.Add(-max(0, sh.wall.Sub(head.GetUsedAt().AsTime()))), sh.now
 	sh.sessions[sessionID] = s
 	return s, nil
 }
@@ -328,38 +324,26 @@ func (sh *shard) detach(sessionID string, f *feed) {
 	}
 }
 
-// sweep lets go of sessions that nobody uses; the journal has them.
-func (sh *shard) sweep() {
+// unload lets go of sessions that nobody uses; the journal has them.
+func (sh *shard) unload() {
 	for id, s := range sh.sessions {
 		if len(s.feeds) > 0 {
 			sh.use(s) // a page listens
 		}
-		if s.chat == nil && len(s.ending) == 0 && len(s.feeds) == 0 && !s.touched && sh.now.Sub(s.used) > sweepEvery {
+		if s.idle() && !s.touched && sh.now.Sub(s.used) > unloadEvery {
 			delete(sh.sessions, id)
 		}
 	}
 }
 
-// forgetIfSettled has a deleted session removed once nothing is owed for it.
+// forgetIfSettled gives a deleted session to the sweeper once nothing is owed
+// for it and the journal says that it is deleted.
 func (sh *shard) forgetIfSettled(s *session) {
-	if s.head.GetDeleted() && s.chat == nil && len(s.ending) == 0 {
-		sh.forgetting = append(sh.forgetting, s)
-	}
-}
-
-// forget removes deleted sessions, in a batch of its own: what this turn wrote
-// of them must be in the journal to be found there. Until then, and after a
-// crash in between, the head says that the session is deleted.
-func (sh *shard) forget() {
-	if len(sh.forgetting) == 0 {
+	if !s.head.GetDeleted() || s.chat != nil || len(s.ending) > 0 {
 		return
 	}
-	for _, s := range sh.forgetting {
-		if err := sh.svc.opts.Journal.Forget(&sh.batch, s.head.GetId()); err != nil {
-			sh.fatal(err)
-		}
+	sh.effect(func() {
 		delete(sh.sessions, s.head.GetId())
-	}
-	sh.forgetting = reset(sh.forgetting)
-	sh.commit()
+		sh.svc.sweeper.take(s.head.GetId())
+	})
 }

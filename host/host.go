@@ -181,6 +181,7 @@ func (h *Host) assemble(verifier api.Verifier) error {
 		Desks:       deskNames(c),
 		DefaultDesk: c.DefaultDesk,
 		Limits:      sessionLimits(c.Limits),
+		KeepExpired: c.Retention.ClosedSessions,
 		Log:         h.log.Named("session"),
 	})
 	if err != nil {

@@ -481,6 +481,43 @@ func TestDiskUsage(t *testing.T) {
 	}
 }
 
+// TestDiskIsGivenBack removes two keys of three as the sweeper does, one by one,
+// and wants their place back while life goes on, with no further word.
+func TestDiskIsGivenBack(t *testing.T) {
+	t.Parallel()
+	s := open(t, "journal", vfs.NewMem())
+	defer closeStore(t, s)
+	const batches, bytes = 9000, batchOps * 1000
+	commit := func(ops []journal.Op) {
+		if err := s.Commit(ops); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range uint32(batches) {
+		commit(batch(0, n))
+	}
+	full := s.DiskUsage()
+	for n := range uint32(batches) {
+		if n%3 == 0 {
+			continue
+		}
+		ops := batch(0, n)
+		for i := range ops {
+			ops[i].Value = nil
+		}
+		commit(ops)
+	}
+	removed := uint64(batches * 2 / 3 * bytes)
+	for n := range uint32(batches) {
+		commit(batch(1, n%100))
+		if n%100 == 0 && s.DiskUsage() < full-removed*3/4 {
+			t.Logf("%d bytes before, %d after removing %d", full, s.DiskUsage(), removed)
+			return
+		}
+	}
+	t.Errorf("%d bytes are in use, %d before %d were removed", s.DiskUsage(), full, removed)
+}
+
 func writeFile(t *testing.T, fsys vfs.FS, path, text string) {
 	t.Helper()
 	if err := fsys.MkdirAll(fsys.PathDir(path), 0o700); err != nil {

@@ -279,6 +279,43 @@ func TestPluginsThatGoWrong(t *testing.T) {
 	}
 }
 
+// TestChatThatCrashesItsPlugin has a chat that the plugin dies of whenever it is to
+// resume it, and others beside it.
+func TestChatThatCrashesItsPlugin(t *testing.T) {
+	good := StartDesk(t)
+	h := faultyHost(t, good, map[string]string{"poison": ""}, Patience/2)
+	h.Start()
+	pages := make([]*Page, 6)
+	for i := range pages {
+		pages[i] = h.Open(map[string]any{"desk": "poison"})
+		pages[i].Start("c1")
+		text := "hello"
+		if i == 1 {
+			text = "poison"
+		}
+		pages[i].Send("m1", text)
+	}
+	h.KillPlugin("poison")
+	pages[1].Await("the end", func(e Entry) bool {
+		return e.Type == "chat_ended" && e.Reason == "resume_crashes"
+	})
+	for i, p := range pages {
+		if i == 1 {
+			continue
+		}
+		p.Await("that the desk is back", Of("desk_back"))
+		if _, err := p.send("m2", "and now?"); err != nil {
+			t.Error(err)
+		}
+		p.Await("the outcome", func(e Entry) bool { return e.ID == "m2" && e.Status == "delivered" })
+	}
+	desk := h.Desk("poison")
+	if desk.State != "ready" || desk.Restarts != 4 || desk.Chats != len(pages)-1 {
+		t.Errorf("the desk is %+v", desk)
+	}
+	h.Stop()
+}
+
 // provoke has a user say something on a desk.
 func provoke(h *Host, desk string) error {
 	p := h.Open(map[string]any{"desk": desk})

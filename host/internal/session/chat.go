@@ -81,11 +81,10 @@ type chat struct {
 	starters    []chan<- error
 	signInToken string
 
-	// crashes counts the ends of the desk's process while the chat was being
-	// resumed; unclear says that an attempt ended without an answer. Both are
-	// forgotten with the host: a count that begins again does no harm.
-	crashes int
-	unclear bool
+	// unclear says that an attempt to resume or end the chat came to no answer
+	// from the generation that the desk has now; fell, that the process has ended
+	// during the attempt under way.
+	unclear, fell bool
 
 	since     time.Time // requested, or loaded
 	endedAt   time.Time // ended, or loaded
@@ -109,6 +108,8 @@ type out struct {
 	waiters []chan<- Sent
 	// deskFailed says that the desk has called the message failed already.
 	deskFailed bool
+	// crashes counts the ends of the desk's process while it had the message.
+	crashes int
 }
 
 // note is a call of which only the latest value matters.
@@ -577,7 +578,7 @@ func (sh *shard) answerStarters(c *chat, err error) {
 // callResume has a generation resume the chat, and hands the outcome to done.
 func (sh *shard) callResume(c *chat, g desk.Generation, done func(error)) {
 	sh.own(c, g)
-	c.linking = true
+	c.linking, c.fell = true, false
 	c.head.ResumeAttempts++
 	sh.batch.PutChat(c.head)
 	req := &deskv1.ResumeChatRequest{
@@ -588,6 +589,7 @@ func (sh *shard) callResume(c *chat, g desk.Generation, done func(error)) {
 	}
 	sh.call(c, resumeTimeout, func(ctx context.Context) error { return g.ResumeChat(ctx, req) }, func(err error) {
 		c.linking = false
+		sh.answered(c, err)
 		done(err)
 		sh.step(c)
 	})
@@ -603,8 +605,6 @@ func (sh *shard) resumeDone(c *chat, g desk.Generation, err error) {
 		return
 	}
 	f := failure(err)
-	// Calls of a process that has ended fail as not sent, before its end is told.
-	c.unclear = c.unclear || f.Kind == deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN
 	sh.svc.log.Warn("a chat could not be resumed", "desk", c.deskName(), "chat", c.id(), "outcome", f.Kind, "error", f)
 	switch f.Kind {
 	case deskv1.FailureKind_FAILURE_KIND_RETRY, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN:
@@ -621,7 +621,11 @@ func (sh *shard) resumeDone(c *chat, g desk.Generation, err error) {
 // setLinked says that the owning generation serves the chat now.
 func (sh *shard) setLinked(c *chat) {
 	c.linked, c.awaySince = true, time.Time{}
-	c.crashes, c.unclear = 0, false
+	c.unclear = false
+	if c.head.GetCrashes() > 0 {
+		c.head.Crashes = 0
+		sh.batch.PutChat(c.head)
+	}
 	c.linkRetry, c.sendRetry, c.updateRetry = retry{}, retry{}, retry{}
 	sh.setAway(c, false)
 }
@@ -633,8 +637,9 @@ func (sh *shard) stepSend(c *chat) {
 			return
 		}
 		o, g := c.outs[0], c.gen
-		if o.record.GetState() == recordv1.OutState_OUT_STATE_SENDING && !dedupes(g) {
-			// An earlier try may have arrived, and a second would be seen twice.
+		if o.record.GetState() == recordv1.OutState_OUT_STATE_SENDING && (!dedupes(g) || o.crashes >= mostCrashes) {
+			// An earlier try may have arrived, and a second would be seen twice; or
+			// each has ended the process.
 			sh.settle(c, 0, recordv1.OutState_OUT_STATE_UNKNOWN, "outcome_unknown")
 			continue
 		}
@@ -698,6 +703,7 @@ func (sh *shard) sendDone(c *chat, o *out, unclear bool, err error) {
 	switch f.Kind {
 	case deskv1.FailureKind_FAILURE_KIND_RETRY:
 		c.sendRetry.later(sh.now, f.RetryAfter)
+		o.crashes = 0 // The process did not have it.
 		if !unclear {
 			o.record.State = recordv1.OutState_OUT_STATE_WAITING
 			sh.batch.PutOut(c.id(), o.record)

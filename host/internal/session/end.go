@@ -58,27 +58,35 @@ func (sh *shard) stepEnd(c *chat) {
 		c.head.Unsettled = false
 		sh.batch.PutChat(c.head)
 	}
-	if c.head.GetEndOwed() && sh.reached(c, c.endedAt.Add(sh.svc.limits().EndRetry)) {
-		sh.svc.log.Error("a desk could not be told that a chat has ended; it may still be open there",
-			"desk", c.deskName(), "chat", c.id(), "attempts", c.head.GetEndAttempts())
-		sh.endSettled(c)
+	if c.head.GetEndOwed() {
+		begin := c.endedAt
+		if c.head.GetCrashes() >= mostCrashes {
+			begin = begin.Add(crashPause)
+		}
+		switch {
+		case !sh.reached(c, begin):
+			return
+		case sh.reached(c, begin.Add(sh.svc.limits().EndRetry)):
+			sh.giveUpEnd(c)
+		}
 	}
 	if !c.head.GetEndOwed() {
 		sh.release(c)
 		return
 	}
-	g := c.gen // it knows the chat
+	d, g := sh.desk(c.deskName()), c.gen // it knows the chat
 	if g == nil {
-		g = sh.desk(c.deskName()).gen
+		g = d.gen
 	}
-	if sh.parked || g == nil || !sh.reached(c, c.endRetry.at) {
+	if sh.parked || g == nil || !sh.reached(c, c.endRetry.at) || c.suspect() && !sh.enter(c, d) {
 		return
 	}
 	sh.callEnd(c, g)
 }
 
 func (sh *shard) callEnd(c *chat, g desk.Generation) {
-	c.closing = true
+	sh.own(c, g)
+	c.closing, c.fell = true, false
 	c.head.EndAttempts++
 	sh.batch.PutChat(c.head)
 	req := &deskv1.EndChatRequest{
@@ -93,7 +101,9 @@ func (sh *shard) callEnd(c *chat, g desk.Generation) {
 	}
 	sh.call(c, endTimeout, func(ctx context.Context) error { return g.EndChat(ctx, req) }, func(err error) {
 		c.closing = false
+		sh.answered(c, err)
 		sh.endDone(c, err)
+		sh.leave(c)
 		sh.step(c)
 	})
 }
@@ -116,6 +126,13 @@ func (sh *shard) endDone(c *chat, err error) {
 	}
 	sh.svc.log.Warn("a chat could not be ended at its desk", "desk", c.deskName(), "chat", c.id(),
 		"attempt", c.head.GetEndAttempts(), "outcome", f.Kind, "error", f)
+}
+
+// giveUpEnd leaves a chat open at its desk, where an operator has to end it.
+func (sh *shard) giveUpEnd(c *chat) {
+	sh.svc.log.Error("a desk could not be told that a chat has ended; it may still be open there",
+		"desk", c.deskName(), "chat", c.id(), "attempts", c.head.GetEndAttempts(), "crashes", c.head.GetCrashes())
+	sh.endSettled(c)
 }
 
 func (sh *shard) endSettled(c *chat) {

@@ -31,6 +31,7 @@ func (sh *shard) deskReady(g desk.Generation) {
 		c.linkRetry, c.endRetry, c.moveRetry, c.unclear = retry{}, retry{}, retry{}, false
 		if c.suspect() {
 			c.linkRetry.at = sh.now.Add(suspectWait) // the others first
+			c.endRetry.at = c.linkRetry.at
 		}
 		sh.step(c)
 	}
@@ -55,10 +56,11 @@ func (sh *shard) deskDown(g desk.Generation, cause error) {
 		sh.own(c, nil)
 		c.move, c.quiet = nil, len(d.live) > 0
 		sh.leave(c)
+		if !desk.Planned(cause) {
+			sh.countCrash(c)
+		}
 		if c.linked {
 			c.linked, c.awaySince = false, sh.now
-		} else if !desk.Planned(cause) {
-			sh.countCrash(c)
 		}
 		sh.step(c)
 	}

@@ -38,6 +38,133 @@ func (g *fake) resumed() (chats []string) {
 	return chats
 }
 
+// crashes has a generation serve until a chat gets one of some calls, which ends the
+// process. Other calls are answered after a moment.
+func (b *bench) crashes(chat string, names ...string) *fake {
+	b.t.Helper()
+	underWay := 0
+	g := b.generation(func(g *fake) {
+		g.answer = func(_ context.Context, c call) error {
+			g.mu.Lock()
+			beside := underWay
+			underWay++
+			g.mu.Unlock()
+			if c.chat == chat && slices.Contains(names, c.name) {
+				if g.n > 3 && beside > 0 {
+					b.t.Errorf("%s of the suspect was called beside %d others", c.name, beside)
+				}
+				g.die()
+				return fail(unknown)
+			}
+			select {
+			case <-g.dead.Done():
+				return fail(unknown)
+			case <-time.After(10 * time.Millisecond):
+			}
+			g.mu.Lock()
+			underWay--
+			g.mu.Unlock()
+			return nil
+		}
+	})
+	select {
+	case <-g.dead.Done():
+	case <-time.After(2 * time.Minute):
+		b.t.Fatalf("generation %d was not asked for any of %q", g.n, names)
+	}
+	g.down()
+	return g
+}
+
+// forHours keeps chats with nobody in them.
+func (b *bench) forHours() {
+	b.limits.AbandonWaiting, b.limits.AbandonConnected = 24*time.Hour, 24*time.Hour
+	b.restart()
+}
+
+// TestDeskIsToldOnceOfAChatThatCrashesIt ends with EndChat being given up: were it
+// called earlier or again, it could lead the desk into quarantine.
+func TestDeskIsToldOnceOfAChatThatCrashesIt(t *testing.T) {
+	run(t, func(b *bench) {
+		b.forHours()
+		g := b.generation()
+		poison := b.chat(g)
+		others := b.others(40)
+		g.down()
+		for range 3 {
+			b.crashes(poison, "resume", "end")
+		}
+		b.wantLog("requested", "started", "joined Ada", "away", "ended by host (resume_crashes)")
+		g = b.generation()
+		time.Sleep(9 * time.Minute)
+		b.want(g.got("end"))
+		g.down()
+		b.want(b.crashes(poison, "end").got("end"), "1:")
+		last := b.generation()
+		time.Sleep(20 * time.Minute)
+		b.want(last.got("end"))
+		if chats := last.resumed(); len(chats) != len(others) || slices.Contains(chats, poison) {
+			t.Errorf("%d chats were resumed, want the %d others", len(chats), len(others))
+		}
+	})
+}
+
+func TestEndThatCrashesTheAdapterIsGivenUpAtTheThirdTime(t *testing.T) {
+	run(t, func(b *bench) {
+		b.forHours()
+		g := b.generation()
+		poison := b.chat(g)
+		others := b.others(3)
+		g.onCall(g.hang("end"))
+		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+			t.Fatal(err)
+		}
+		b.want(g.got("end"), "1:")
+		g.down()
+		b.want(b.crashes(poison, "end").got("end"), "2:")
+		b.want(b.crashes(poison, "end").got("end"), "3:")
+		last := b.generation()
+		time.Sleep(20 * time.Minute)
+		b.want(last.got("end"))
+		if n := b.svc.OpenChats()[deskName]; n != len(others) {
+			t.Errorf("%d chats are open, want %d", n, len(others))
+		}
+	})
+}
+
+func TestCrashesAreCountedOverARestartOfTheHost(t *testing.T) {
+	run(t, func(b *bench) {
+		b.forHours()
+		g := b.generation()
+		poison := b.chat(g)
+		g.down()
+		b.crashes(poison, "resume")
+		b.crashes(poison, "resume")
+		b.restart()
+		b.crashes(poison, "resume")
+		b.wantLog("requested", "started", "joined Ada", "away", "ended by host (resume_crashes)")
+	})
+}
+
+func TestMessageThatCrashesTheAdapterIsGivenUpAtTheThirdTime(t *testing.T) {
+	run(t, func(b *bench) {
+		b.forHours()
+		g := b.generation()
+		poison := b.chat(g)
+		g.onCall(g.hang("send"))
+		b.wantSent("m1", "poison", "")
+		g.down()
+		b.crashes(poison, "send")
+		b.want(b.crashes(poison, "send").got("send"), "3:poison")
+		last := b.generation()
+		time.Sleep(time.Minute)
+		b.want(last.got("send"))
+		b.wantSent("m2", "and now?", "delivered")
+		b.wantLog("requested", "started", "joined Ada", "user poison", "away", "back", "away", "back", "away",
+			"back", "status m1 unknown (outcome_unknown)", "user and now?", "status m2 delivered")
+	})
+}
+
 func TestChatThatCrashesTheAdapterEndsByItselfAtTheThirdTime(t *testing.T) {
 	run(t, func(b *bench) {
 		b.limits.AbandonWaiting, b.limits.AbandonConnected = time.Hour, time.Hour

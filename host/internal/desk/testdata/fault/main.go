@@ -109,7 +109,11 @@ type desk struct {
 }
 
 func (*desk) Describe(context.Context, *deskv1.DescribeRequest) (*deskv1.DescribeResponse, error) {
-	return &deskv1.DescribeResponse{Name: name, Version: "6.6.6", Title: "Faulty Desk"}, nil
+	d := &deskv1.DescribeResponse{Name: name, Version: "6.6.6", Title: "Faulty Desk"}
+	if name == "poison" {
+		d.Capabilities = []deskv1.Capability{deskv1.Capability_CAPABILITY_RESUME}
+	}
+	return d, nil
 }
 
 func (*desk) Configure(context.Context, *deskv1.ConfigureRequest) (*deskv1.ConfigureResponse, error) {
@@ -153,6 +157,14 @@ func (*desk) StartChat(context.Context, *deskv1.StartChatRequest) (*deskv1.Start
 
 func (*desk) EndChat(context.Context, *deskv1.EndChatRequest) (*deskv1.EndChatResponse, error) {
 	return &deskv1.EndChatResponse{}, nil
+}
+
+// ResumeChat cannot bear the state of a chat in which "poison" was said.
+func (*desk) ResumeChat(_ context.Context, req *deskv1.ResumeChatRequest) (*deskv1.ResumeChatResponse, error) {
+	if string(req.GetState().GetData()) == "poison" {
+		panic("fault")
+	}
+	return &deskv1.ResumeChatResponse{}, nil
 }
 
 // SendMessageToAgent does the fault.
@@ -201,6 +213,14 @@ func (d *desk) SendMessageToAgent(_ context.Context, req *deskv1.SendMessageToAg
 				}
 			}()
 		}
+	case "poison":
+		stream := <-d.open // nobody else sends meanwhile
+		defer func() { d.open <- stream }()
+		d.seq++
+		return &deskv1.SendMessageToAgentResponse{}, stream.Send(&deskv1.EventsResponse{Events: []*deskv1.Event{{
+			Seq: d.seq, ChatId: chat, State: &deskv1.ResumeState{Format: 1, Data: []byte(req.GetText())},
+			Payload: &deskv1.Event_StateSaved{StateSaved: &deskv1.StateSaved{}},
+		}}})
 	default:
 		go d.misbehave(<-d.open, chat)
 	}

@@ -473,7 +473,10 @@ type Chat struct {
 	DeskAway bool `protobuf:"varint,17,opt,name=desk_away,json=deskAway,proto3" json:"desk_away,omitempty"`
 	// The chat ended while a message was with the desk, whose fate is not yet
 	// recorded.
-	Unsettled     bool `protobuf:"varint,18,opt,name=unsettled,proto3" json:"unsettled,omitempty"`
+	Unsettled bool `protobuf:"varint,18,opt,name=unsettled,proto3" json:"unsettled,omitempty"`
+	// How often the desk's process has ended while it was to resume the chat, since
+	// it last could, or to end it.
+	Crashes       uint32 `protobuf:"varint,19,opt,name=crashes,proto3" json:"crashes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -632,6 +635,13 @@ func (x *Chat) GetUnsettled() bool {
 		return x.Unsettled
 	}
 	return false
+}
+
+func (x *Chat) GetCrashes() uint32 {
+	if x != nil {
+		return x.Crashes
+	}
+	return 0
 }
 
 // StartRequest is what StartChat is called with.
@@ -2667,7 +2677,7 @@ const file_record_v1_record_proto_rawDesc = "" +
 	"\x14assistant_session_id\x18\x06 \x01(\tR\x12assistantSessionId\x1aA\n" +
 	"\x13UserAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb7\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd1\x05\n" +
 	"\x04Chat\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2689,7 +2699,8 @@ const file_record_v1_record_proto_rawDesc = "" +
 	"\x0fresume_attempts\x18\x0f \x01(\rR\x0eresumeAttempts\x125\n" +
 	"\bended_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1b\n" +
 	"\tdesk_away\x18\x11 \x01(\bR\bdeskAway\x12\x1c\n" +
-	"\tunsettled\x18\x12 \x01(\bR\tunsettled\"\x86\x01\n" +
+	"\tunsettled\x18\x12 \x01(\bR\tunsettled\x12\x18\n" +
+	"\acrashes\x18\x13 \x01(\rR\acrashes\"\x86\x01\n" +
 	"\fStartRequest\x120\n" +
 	"\x14connect_message_json\x18\x01 \x01(\fR\x12connectMessageJson\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x120\n" +

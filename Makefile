@@ -143,10 +143,10 @@ BENCHTIME ?= 1s
 BENCH ?= .
 
 .PHONY: bench
-bench: build ## Measure: parts by Go benchmarks, events from plugin to page beside a floor, answers beside a desk that goes wrong
+bench: build ## Measure: parts by Go benchmarks, events from plugin to page beside a floor, answers beside a desk that goes wrong, upgrades and crashes
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) ./sdk/... ./host/internal/journal/... ./host/internal/session/...
 	go run ./host/internal/bench
-	go test -run '^$$' -bench BesideFaults -benchtime 1x ./host/internal/e2e
+	go test -run '^$$' -bench 'BesideFaults|Upgrade|Killed' -benchtime 1x ./host/internal/e2e
 
 ##@ What the web tests need
 

@@ -14,6 +14,7 @@ import (
 	"github.com/deskhost/deskhost/host/internal/admin"
 	"github.com/deskhost/deskhost/host/internal/config"
 	"github.com/deskhost/deskhost/host/internal/desk"
+	"github.com/deskhost/deskhost/host/internal/session"
 )
 
 // desks are the desks that are served. A reload of the configuration adds some
@@ -102,12 +103,12 @@ func (s *served) end() {
 }
 
 // states is what operators are told of each desk.
-func (d *desks) states(chats map[string]int) []admin.Desk {
+func (d *desks) states(chats map[string]session.DeskChats) []admin.Desk {
 	all := d.list()
 	states := make([]admin.Desk, len(all))
 	for i, s := range all {
 		status := s.Status()
-		states[i] = admin.Desk{Status: status, Chats: chats[status.Name]}
+		states[i] = admin.Desk{Status: status, Chats: chats[status.Name].Open, ChatsAway: chats[status.Name].Away}
 		select {
 		case <-s.Settled():
 			states[i].Settled = true

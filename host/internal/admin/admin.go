@@ -33,6 +33,8 @@ type Desk struct {
 	desk.Status
 	// Chats is how many conversations are open.
 	Chats int `json:"chats"`
+	// ChatsAway is how many of them no process serves at this moment.
+	ChatsAway int `json:"chats_away"`
 	// Settled is true once the desk has been ready or has failed its first start.
 	Settled bool `json:"settled"`
 }

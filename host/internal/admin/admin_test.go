@@ -55,7 +55,7 @@ func TestDesks(t *testing.T) {
 	status, _, body := get(t, options(support), "http://127.0.0.1:8081/v1/desks")
 	const want = `{"desks":[{"name":"support","state":"ready","since":"2026-01-02T03:04:05Z","plugin":"mock","version":"1.2.3",` +
 		`"send_dedupe":"key","replay":"cursor","pid":4711,"generation":2,"restarts":1,"crashes":1,` +
-		`"last_error":"exit status 2 \u003cscript\u003e","chats":3,"settled":true}]}`
+		`"last_error":"exit status 2 \u003cscript\u003e","chats":3,"chats_away":0,"settled":true}]}`
 	if status != http.StatusOK || compact(t, body) != want {
 		t.Errorf("got %d %s\nwant %s", status, compact(t, body), want)
 	}

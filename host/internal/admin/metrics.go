@@ -32,6 +32,7 @@ var (
 	deskCrashes    = prometheus.NewDesc("deskhost_desk_crashes_total", "How often the desk's process ended by itself.", []string{"desk"}, nil)
 	deskRestarts   = prometheus.NewDesc("deskhost_desk_restarts_total", "How often the desk's process was started again.", []string{"desk"}, nil)
 	deskChats      = prometheus.NewDesc("deskhost_chats_open", "Conversations that are open.", []string{"desk"}, nil)
+	deskAway       = prometheus.NewDesc("deskhost_chats_away", "Open conversations that no process serves at this moment: the desk is down, or has not resumed them yet.", []string{"desk"}, nil)
 	pluginFile     = prometheus.NewDesc("deskhost_plugin_file_taken", "1 for a file of the plugin folder that may run, 0 for one that is refused or missing.", []string{"file", "plugin", "version", "sha256"}, nil)
 	configLoaded   = prometheus.NewDesc("deskhost_config_loaded_seconds", "When the configuration that holds was read, as Unix time.", nil, nil)
 	configGood     = prometheus.NewDesc("deskhost_config_good", "0 if the configuration file as it is now was refused.", nil, nil)
@@ -42,7 +43,7 @@ type collector struct{ Options }
 // Describe implements [prometheus.Collector].
 func (collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deskState, deskStateSince, deskGeneration, deskCrashes, deskRestarts, deskChats, pluginFile, configLoaded, configGood,
+		deskState, deskStateSince, deskGeneration, deskCrashes, deskRestarts, deskChats, deskAway, pluginFile, configLoaded, configGood,
 	} {
 		to <- d
 	}
@@ -60,6 +61,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(deskCrashes, prometheus.CounterValue, float64(d.Crashes), d.Name)
 		to <- prometheus.MustNewConstMetric(deskRestarts, prometheus.CounterValue, float64(d.Restarts), d.Name)
 		gauge(deskChats, float64(d.Chats), d.Name)
+		gauge(deskAway, float64(d.ChatsAway), d.Name)
 	}
 	for _, p := range c.Plugins() {
 		gauge(pluginFile, truth(p.Problem == ""), p.File, p.Name, p.Version, p.SHA256)

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -61,12 +60,6 @@ func TestPluginReplaced(t *testing.T) {
 	h := NewHost(t, settings)
 	h.Start()
 	others := talkMeanwhile(t, h, desk, pages)
-	reload := func() {
-		t.Helper()
-		if out, err := exec.Command(Binary(), "plugin", "reload", "support", "--config", h.File).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
 
 	others.await(pages)
 	drop(t, mock, "another build", file)
@@ -76,8 +69,8 @@ func TestPluginReplaced(t *testing.T) {
 	}
 	others.await(pages)
 
-	reload()
-	reload()
+	h.CLI("plugin", "reload", "support")
+	h.CLI("plugin", "reload", "support")
 	awaitDesk(t, h, "support", handedOver(4))
 	others.await(pages)
 

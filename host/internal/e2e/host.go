@@ -7,8 +7,10 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -134,6 +136,19 @@ func (h *Host) URL(ctx context.Context) (string, error) {
 	}
 }
 
+// CLI runs the command line for this host, and expects it to do well.
+func (h *Host) CLI(args ...string) (stdout string) {
+	h.t.Helper()
+	var problem strings.Builder
+	cmd := exec.Command(Binary(), append(args, "--config", h.File)...)
+	cmd.Stderr = &problem
+	out, err := cmd.Output()
+	if err != nil {
+		h.t.Fatalf("deskhost %q: %v: %s", args, err, problem.String())
+	}
+	return string(out)
+}
+
 // Desk is a desk's state, as operators see it.
 type Desk struct {
 	Name       string `json:"name"`
@@ -142,6 +157,7 @@ type Desk struct {
 	Generation uint64 `json:"generation"`
 	Restarts   int    `json:"restarts"`
 	Chats      int    `json:"chats"`
+	ChatsAway  int    `json:"chats_away"`
 	LastError  string `json:"last_error"`
 	// Generations are its processes, the one that serves first.
 	Generations []struct {

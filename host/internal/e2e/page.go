@@ -91,6 +91,16 @@ var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 25
 // Open makes a session and follows its events. The request may be nil.
 func (h *Host) Open(request map[string]any) *Page {
 	h.t.Helper()
+	p := h.session(request)
+	p.done = make(chan struct{})
+	go p.follow()
+	h.t.Cleanup(p.Close)
+	return p
+}
+
+// session makes a session whose events nobody follows.
+func (h *Host) session(request map[string]any) *Page {
+	h.t.Helper()
 	if request == nil {
 		request = map[string]any{}
 	}
@@ -102,11 +112,9 @@ func (h *Host) Open(request map[string]any) *Page {
 	}
 	p := &Page{
 		t: h.t, host: h, SessionID: answer.Text("session_id"), Token: answer.Text("token"),
-		done: make(chan struct{}), news: make(chan struct{}),
+		news: make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	go p.follow()
-	h.t.Cleanup(p.Close)
 	return p
 }
 

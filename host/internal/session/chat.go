@@ -93,6 +93,7 @@ type chat struct {
 	quiet     bool      // its user need not be told at once that it is not linked
 	queued    bool      // waits for its turn to be resumed or handed over
 	placed    bool      // has its turn
+	away      bool      // is counted as one that no process serves
 	alone     bool      // and no other chat has
 	// When the chat is looked at next, zero if never, and its place among the alarms.
 	alarm      time.Time
@@ -326,6 +327,10 @@ func (sh *shard) step(c *chat) {
 		sh.stepLink(c)
 		sh.stepSend(c)
 		sh.stepNews(c)
+	}
+	if away := c.open() && !c.starting() && !c.linked; away != c.away {
+		c.away = away
+		sh.svc.countAway(c)
 	}
 	if !c.open() {
 		sh.stepEnd(c)

@@ -83,8 +83,8 @@ type deskState struct {
 	current atomic.Pointer[desk.Generation]
 	// described is what the desk last said of itself, nil before it was ready.
 	described atomic.Pointer[deskv1.DescribeResponse]
-	// chats counts the open ones.
-	chats atomic.Int64
+	// chats counts the open ones, away those of them that no process serves.
+	chats, away atomic.Int64
 	// resumes are the ResumeChat calls under way.
 	resumes resumes
 
@@ -245,6 +245,17 @@ func (s *Service) count(c *chat, n int64) {
 	}
 }
 
+// countAway keeps the number of a desk's chats that no process serves.
+func (s *Service) countAway(c *chat) {
+	n := int64(-1)
+	if c.away {
+		n = 1
+	}
+	if d := s.desk(c.deskName()); d != nil {
+		d.away.Add(n)
+	}
+}
+
 // countOwned keeps the number of a generation's chats.
 func (s *Service) countOwned(g desk.Generation, n int) {
 	if g == nil {
@@ -272,12 +283,19 @@ func (s *Service) textLimit(name string) int {
 	return limit
 }
 
-// OpenChats returns how many chats are open at each desk.
-func (s *Service) OpenChats() map[string]int {
+// DeskChats counts a desk's chats.
+type DeskChats struct {
+	// Open are those that have not ended, Away those of them that no process
+	// serves: the desk is down, or has not resumed them yet.
+	Open, Away int
+}
+
+// OpenChats counts the chats of each desk.
+func (s *Service) OpenChats() map[string]DeskChats {
 	desks := s.settings.Load().desks
-	out := make(map[string]int, len(desks))
+	out := make(map[string]DeskChats, len(desks))
 	for name, d := range desks {
-		out[name] = int(d.chats.Load())
+		out[name] = DeskChats{Open: int(d.chats.Load()), Away: int(d.away.Load())}
 	}
 	return out
 }

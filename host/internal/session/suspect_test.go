@@ -235,7 +235,7 @@ func TestChatThatCrashesTheAdapterEndsByItselfAtTheThirdTime(t *testing.T) {
 				t.Errorf("chat %s was not resumed", id)
 			}
 		}
-		if n := b.svc.OpenChats()[deskName]; n != len(others) {
+		if n := b.svc.OpenChats()[deskName].Open; n != len(others) {
 			t.Errorf("%d chats are open, want %d", n, len(others))
 		}
 	})

@@ -126,7 +126,7 @@ func TestEndThatCrashesTheAdapterIsGivenUpAtTheThirdTime(t *testing.T) {
 		last := b.generation()
 		time.Sleep(20 * time.Minute)
 		b.want(last.got("end"))
-		if n := b.svc.OpenChats()[deskName]; n != len(others) {
+		if n := b.svc.OpenChats()[deskName].Open; n != len(others) {
 			t.Errorf("%d chats are open, want %d", n, len(others))
 		}
 	})

@@ -121,6 +121,9 @@ func (l Limits) chatWindow() uint32 { return max(1, l.Window/4) }
 // what that goroutine publishes, or asks it to do something.
 type Desk struct {
 	opts Options
+	// start takes a process to ready. Only tests of what takes hours have another
+	// than the function start.
+	start func(context.Context, recipe, uint64) (*running, error)
 
 	status  atomic.Pointer[Status]
 	current atomic.Pointer[running]
@@ -135,7 +138,7 @@ type Desk struct {
 // New makes a desk that does nothing until Run.
 func New(opts Options) *Desk {
 	d := &Desk{
-		opts: opts, settled: make(chan struct{}),
+		opts: opts, start: start, settled: make(chan struct{}),
 		asks: make(chan func(*life)), stopping: make(chan struct{}), ended: make(chan struct{}),
 	}
 	d.settle = sync.OnceFunc(func() { close(d.settled) })
@@ -189,7 +192,7 @@ var ErrEnded = errors.New("the desk has ended")
 // Status tells how far that is. Where they cannot be resumed, the other process
 // keeps them until they end.
 func (d *Desk) Reload(ctx context.Context) error {
-	return d.start(ctx, func(l *life) error {
+	return d.renew(ctx, func(l *life) error {
 		if l.disabled {
 			return errors.New("the desk is disabled; enable it instead")
 		}
@@ -210,7 +213,7 @@ func (d *Desk) Disable(ctx context.Context) error { return d.ask(ctx, (*life).di
 // Enable undoes Disable, and starts the plugin. If it does not come to ready, the
 // error says why; the desk tries again by itself.
 func (d *Desk) Enable(ctx context.Context) error {
-	return d.start(ctx, func(l *life) error {
+	return d.renew(ctx, func(l *life) error {
 		if !l.disabled {
 			return nil
 		}
@@ -220,8 +223,8 @@ func (d *Desk) Enable(ctx context.Context) error {
 	})
 }
 
-// start asks for something that leads to a start, and waits for its outcome.
-func (d *Desk) start(ctx context.Context, do func(*life) error) error {
+// renew asks for something that leads to a start, and waits for its outcome.
+func (d *Desk) renew(ctx context.Context, do func(*life) error) error {
 	outcome := make(chan error, 1)
 	if err := d.ask(ctx, func(l *life) {
 		if err := do(l); err != nil {

@@ -208,7 +208,7 @@ func (l *life) begin() {
 			a.done <- outcome{nil, problem}
 			return
 		}
-		g, err := start(ctx, r, number)
+		g, err := l.d.start(ctx, r, number)
 		a.done <- outcome{g, err}
 	}()
 }

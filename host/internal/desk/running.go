@@ -26,7 +26,7 @@ type running struct {
 	limits   Limits
 	log      hclog.Logger
 
-	proc   *process.Process
+	proc   live
 	client deskv1.DeskServiceClient
 	stream deskv1.DeskService_EventsClient
 	acks   *acks
@@ -42,6 +42,15 @@ type running struct {
 	ctx  context.Context //nolint:containedctx // it is the generation's life
 	end  context.CancelCauseFunc
 	work sync.WaitGroup
+}
+
+// live is what is needed of a [process.Process] once it has been started.
+type live interface {
+	Pid() int
+	Exited() <-chan struct{}
+	Exit() *process.ExitError
+	Stop(ctx context.Context) error
+	Kill() error
 }
 
 var _ Generation = (*running)(nil)

@@ -189,7 +189,7 @@ const exitWait = time.Second
 // endedBy tells whether an error comes from the process's own end, which says
 // more. A process that dies takes its connection along a moment before its end
 // is seen.
-func endedBy(proc *process.Process, err error) error {
+func endedBy(proc live, err error) error {
 	if !errors.As(err, new(lostError)) {
 		return nil
 	}

@@ -75,6 +75,62 @@ func TestWhatIsInUseIsNotSwept(t *testing.T) {
 	})
 }
 
+// TestIdleSessionLeavesMemoryAndComesBack holds that a session is the same
+// whether it was in memory or not.
+func TestIdleSessionLeavesMemoryAndComesBack(t *testing.T) {
+	run(t, func(b *bench) {
+		wantLoaded := func(want int) {
+			b.t.Helper()
+			time.Sleep(3 * time.Minute)
+			if n, err := b.svc.Loaded(b.t.Context()); err != nil || n != want {
+				b.t.Fatalf("%d sessions are in memory, want %d; %v", n, want, err)
+			}
+		}
+		g := b.generation()
+		f := b.attend()
+		id := b.chat(g)
+		b.wantSent("m1", "hello", "delivered")
+		wantLoaded(1)
+		b.want(g.emit(says(id, "a1", "hi"), hangsUp(id)), "ok", "ok")
+		wantLoaded(1) // its page listens
+		f.Close()
+		wantLoaded(0)
+
+		info, err := b.svc.Info(b.t.Context(), b.ref)
+		if err != nil || info.LastSeq != 7 || info.Chat != nil {
+			t.Fatalf("the session came back as %+v, %v", info, err)
+		}
+		wantLoaded(0)
+		if again := b.startChat("c1"); again != id {
+			t.Fatalf("the same request made chat %s, then %s", id, again)
+		}
+		wantLoaded(0)
+		sent, err := b.svc.SendMessage(b.t.Context(), b.ref, session.Message{ID: "m1", ChatID: id, Text: "hello"})
+		if err != nil || sent.Seq != 4 || stateNames[sent.Status] != "delivered" {
+			t.Fatalf("the same message came to %+v, %v", sent, err)
+		}
+		wantLoaded(0)
+		_, err = b.svc.SendMessage(b.t.Context(), b.ref, session.Message{ID: "m1", ChatID: id, Text: "other"})
+		b.wantCode(err, session.CodeIDReused)
+		wantLoaded(0)
+		b.want(g.emit(says(id, "a1", "hi"), says(id, "a2", "late")), "REFUSAL_CODE_CHAT_OVER", "REFUSAL_CODE_CHAT_OVER")
+		wantLoaded(0)
+
+		next := b.startChat("c2")
+		b.want(g.emit(joined(next, "j1")), "ok")
+		b.wantSent("m1", "of another chat", "delivered")
+		b.wantLog("requested", "started", "joined Ada", "user hello", "status m1 delivered", "agent hi", "ended by agent",
+			"requested", "started", "joined Ada", "user of another chat", "status m1 delivered")
+		b.want(g.got("send"), "1:hello", "1:of another chat")
+		var last uint64
+		f = b.attend()
+		defer f.Close()
+		if drain(t, f, &last); last != 12 {
+			t.Fatalf("the page got entries up to %d, want 12", last)
+		}
+	})
+}
+
 // TestDeletedSessionIsForgottenAfterACrash ends the host at each commit between
 // the user's wish and the last key.
 func TestDeletedSessionIsForgottenAfterACrash(t *testing.T) {

@@ -66,6 +66,7 @@ type Host struct {
 
 	data     *dataDir
 	journal  *journal.Journal
+	storage  *storage
 	sessions *session.Service
 	source   desk.Source // of every desk, but for what its configuration says
 	roster   *roster
@@ -147,6 +148,15 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 		return h, err
 	}
 	h.journal = journal.New(store)
+	h.config.Store(&loaded{config: c, at: time.Now()})
+	h.storage = &storage{
+		free: store.FreeSpace,
+		used: store.DiskUsage,
+		// As a reload has it.
+		reserve: func() uint64 { return uint64(h.config.Load().config.Limits.DiskReserve) },
+		log:     h.log.Named("journal"),
+	}
+	h.storage.look()
 	if err := h.assemble(verifier); err != nil {
 		return h, err
 	}
@@ -174,7 +184,6 @@ func (h *Host) checkDesks(ctx context.Context) error {
 // assemble makes the parts above the journal.
 func (h *Host) assemble(verifier api.Verifier) error {
 	c := h.opts.Config
-	h.config.Store(&loaded{config: c, at: time.Now()})
 	var err error
 	h.sessions, err = session.New(session.Options{
 		Journal:     h.journal,
@@ -182,6 +191,7 @@ func (h *Host) assemble(verifier api.Verifier) error {
 		DefaultDesk: c.DefaultDesk,
 		Limits:      sessionLimits(c.Limits),
 		KeepExpired: c.Retention.ClosedSessions,
+		Full:        h.storage.full,
 		Log:         h.log.Named("session"),
 	})
 	if err != nil {
@@ -204,6 +214,7 @@ func (h *Host) assemble(verifier api.Verifier) error {
 		Token:   c.Admin.Token,
 		Desks:   func() []admin.Desk { return h.desks.states(h.sessions.OpenChats()) },
 		Plugins: func() []admin.Plugin { return h.roster.list(h.desks.of) },
+		Storage: h.storage.state,
 		Config:  h.configState,
 		Log:     h.log.Named("admin"),
 	}
@@ -316,6 +327,7 @@ func (h *Host) Run(ctx context.Context) error {
 	watchers.Go(func() { h.source.Folder.Watch(running) })
 	watchers.Go(func() { h.roster.watch(running, h.desks.of) })
 	watchers.Go(func() { h.announce(running) })
+	watchers.Go(func() { h.storage.watch(running) })
 
 	var cause error
 	select {

@@ -80,6 +80,18 @@ type Config struct {
 	Problem string
 }
 
+// Storage is how the journal's disk stands.
+type Storage struct {
+	// Journal is how many bytes the journal takes, Free how many are left.
+	Journal uint64 `json:"journal_bytes"`
+	Free    uint64 `json:"free_bytes"`
+	// Reserve is limits.disk_reserve. Below it Full is set: nothing new is begun.
+	Reserve uint64 `json:"reserve_bytes"`
+	Full    bool   `json:"full"`
+	// Problem is why Free is not known; empty if it is.
+	Problem string `json:"problem,omitempty"`
+}
+
 // Options is what the door shows and to whom.
 type Options struct {
 	Version string
@@ -90,6 +102,7 @@ type Options struct {
 	Token   string
 	Desks   func() []Desk
 	Plugins func() []Plugin
+	Storage func() Storage
 	// Config tells of the latest look at the configuration file.
 	Config func() Config
 	Log    hclog.Logger
@@ -168,7 +181,7 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 	for _, d := range desks {
 		states[d.Name] = d.State
 	}
-	writeJSON(w, status, map[string]any{"status": word, "desks": states})
+	writeJSON(w, status, map[string]any{"status": word, "desks": states, "storage": h.Storage()})
 }
 
 func (h *handler) desks(w http.ResponseWriter, _ *http.Request) {
@@ -182,7 +195,9 @@ func (h *handler) plugins(w http.ResponseWriter, _ *http.Request) {
 //go:embed status.html
 var statusSource string
 
-var statusPage = template.Must(template.New("status").Parse(statusSource))
+var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
+	"megabytes": func(bytes uint64) uint64 { return bytes >> 20 },
+}).Parse(statusSource))
 
 func (h *handler) page(w http.ResponseWriter, _ *http.Request) {
 	var page strings.Builder
@@ -191,6 +206,7 @@ func (h *handler) page(w http.ResponseWriter, _ *http.Request) {
 		"Started": h.Started.UTC().Format(time.RFC3339),
 		"Desks":   h.Desks(),
 		"Plugins": h.Plugins(),
+		"Storage": h.Storage(),
 		"Config":  h.Config(),
 	})
 	if err != nil {

@@ -31,8 +31,9 @@ func options(desks ...Desk) Options {
 		Plugins: func() []Plugin {
 			return []Plugin{{Name: "mock", File: "/p/deskhost-plugin-mock", Size: 5, ModTime: since, SHA256: "ab", Version: "1.2.3", Desks: []string{"support"}}}
 		},
-		Config: func() Config { return Config{Loaded: since, Problem: "deskhost.yaml:1:1: lisen: there is no such key"} },
-		Log:    hclog.NewNullLogger(),
+		Storage: func() Storage { return Storage{Journal: 5 << 20, Free: 7 << 20, Reserve: 256 << 20, Full: true} },
+		Config:  func() Config { return Config{Loaded: since, Problem: "deskhost.yaml:1:1: lisen: there is no such key"} },
+		Log:     hclog.NewNullLogger(),
 	}
 }
 
@@ -89,8 +90,8 @@ func TestReadyz(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"all settled", []Desk{support}, http.StatusOK, `{"desks":{"support":"ready"},"status":"ready"}`},
-		{"one still starting", []Desk{support, sales}, http.StatusServiceUnavailable, `{"desks":{"sales":"starting","support":"ready"},"status":"starting"}`},
+		{"all settled", []Desk{support}, http.StatusOK, `{"desks":{"support":"ready"},"status":"ready","storage":{"journal_bytes":5242880,"free_bytes":7340032,"reserve_bytes":268435456,"full":true}}`},
+		{"one still starting", []Desk{support, sales}, http.StatusServiceUnavailable, `{"desks":{"sales":"starting","support":"ready"},"status":"starting","storage":{"journal_bytes":5242880,"free_bytes":7340032,"reserve_bytes":268435456,"full":true}}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, _, body := get(t, options(test.desks...), "http://127.0.0.1/readyz")
@@ -112,6 +113,9 @@ func TestMetrics(t *testing.T) {
 		`deskhost_desk_generation{desk="support"} 2`,
 		`deskhost_plugin_file_taken{file="/p/deskhost-plugin-mock",plugin="mock",sha256="ab",version="1.2.3"} 1`,
 		`deskhost_config_good 0`,
+		`deskhost_journal_bytes 5.24288e+06`,
+		`deskhost_disk_free_bytes 7.340032e+06`,
+		`deskhost_disk_full 1`,
 		`deskhost_chats_open{desk="support"} 3`,
 		"go_goroutines",
 	} {
@@ -126,7 +130,7 @@ func TestStatusPage(t *testing.T) {
 	if status != http.StatusOK || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("got %d %v", status, header)
 	}
-	for _, want := range []string{"Version 9.9.9", "<td>support</td>", ">ready</td>", "4711", "mock 1.2.3", "exit status 2 &lt;script&gt;", "<td>sales</td>", "lisen: there is no such key"} {
+	for _, want := range []string{"Version 9.9.9", "<td>support</td>", ">ready</td>", "4711", "mock 1.2.3", "exit status 2 &lt;script&gt;", "<td>sales</td>", "lisen: there is no such key", "7 MiB are free", "The disk is nearly full"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %s", want)
 		}

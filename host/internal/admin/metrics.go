@@ -34,6 +34,9 @@ var (
 	deskChats      = prometheus.NewDesc("deskhost_chats_open", "Conversations that are open.", []string{"desk"}, nil)
 	deskAway       = prometheus.NewDesc("deskhost_chats_away", "Open conversations that no process serves at this moment: the desk is down, or has not resumed them yet.", []string{"desk"}, nil)
 	pluginFile     = prometheus.NewDesc("deskhost_plugin_file_taken", "1 for a file of the plugin folder that may run, 0 for one that is refused or missing.", []string{"file", "plugin", "version", "sha256"}, nil)
+	journalBytes   = prometheus.NewDesc("deskhost_journal_bytes", "What the journal takes on disk.", nil, nil)
+	diskFree       = prometheus.NewDesc("deskhost_disk_free_bytes", "What is left on the journal's disk; none if that cannot be told.", nil, nil)
+	diskFull       = prometheus.NewDesc("deskhost_disk_full", "1 while less than limits.disk_reserve is left: nothing new is begun.", nil, nil)
 	configLoaded   = prometheus.NewDesc("deskhost_config_loaded_seconds", "When the configuration that holds was read, as Unix time.", nil, nil)
 	configGood     = prometheus.NewDesc("deskhost_config_good", "0 if the configuration file as it is now was refused.", nil, nil)
 )
@@ -43,7 +46,8 @@ type collector struct{ Options }
 // Describe implements [prometheus.Collector].
 func (collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deskState, deskStateSince, deskGeneration, deskCrashes, deskRestarts, deskChats, deskAway, pluginFile, configLoaded, configGood,
+		deskState, deskStateSince, deskGeneration, deskCrashes, deskRestarts, deskChats, deskAway, pluginFile,
+		journalBytes, diskFree, diskFull, configLoaded, configGood,
 	} {
 		to <- d
 	}
@@ -66,6 +70,12 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	for _, p := range c.Plugins() {
 		gauge(pluginFile, truth(p.Problem == ""), p.File, p.Name, p.Version, p.SHA256)
 	}
+	storage := c.Storage()
+	gauge(journalBytes, float64(storage.Journal))
+	if storage.Problem == "" {
+		gauge(diskFree, float64(storage.Free))
+	}
+	gauge(diskFull, truth(storage.Full))
 	config := c.Config()
 	gauge(configLoaded, unix(config.Loaded))
 	gauge(configGood, truth(config.Problem == ""))

@@ -213,6 +213,7 @@ func TestBadInput(t *testing.T) {
 		{name: "start failed", method: "POST", path: "chat", body: `{"id":"1"}`, prepare: refusal(session.CodeStartFailed), status: 502, code: "start_failed"},
 		{name: "start too late", method: "POST", path: "chat", body: `{"id":"1"}`, prepare: refusal(session.CodeStartTimeout), status: 504, code: "start_timeout"},
 		{name: "desk unavailable", method: "GET", path: "availability", prepare: refusal(session.CodeDeskUnavailable), status: 503, code: "desk_unavailable"},
+		{name: "disk full", method: "POST", path: "messages", body: `{"id":"m1","text":"x"}`, prepare: refusal(session.CodeStorageFull), status: 507, code: "storage_full"},
 		{name: "host stopping", method: "GET", path: "transcript", prepare: refusal(session.CodeStopping), status: 503, code: "stopping"},
 		{name: "deadline passed", method: "POST", path: "chat", body: `{"id":"` + marker + `"}`, prepare: func(f *fake) { f.fail = context.DeadlineExceeded }, status: 504, code: "timeout"},
 		{name: "journal failed", method: "GET", path: "availability", prepare: func(f *fake) { f.fail = errors.New("disk " + marker) }, status: 500, code: "internal"},
@@ -247,7 +248,7 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("the session service was asked for a change: %+v", f.lastCall())
 			}
 			fetchContract(t, server.URL).valid("/components/schemas/Problem", got.body)
-			retry := got.StatusCode == 429 || got.StatusCode == 503
+			retry := got.StatusCode == 429 || got.StatusCode == 503 || got.StatusCode == 507
 			if has := got.Header.Get("Retry-After") != ""; has != retry {
 				t.Errorf("Retry-After: %v, expected %v", has, retry)
 			}

@@ -54,6 +54,7 @@ var statuses = map[session.Code]int{
 	session.CodeDeskUnavailable: http.StatusServiceUnavailable,
 	session.CodeStopping:        http.StatusServiceUnavailable,
 	session.CodeStartTimeout:    http.StatusGatewayTimeout,
+	session.CodeStorageFull:     http.StatusInsufficientStorage,
 }
 
 // problemOf turns any error of a call into a problem. What is no refusal is
@@ -67,7 +68,8 @@ func (a *API) problemOf(err error) *problem.Problem {
 			p := problem.New(status, string(refusal.Code), refusal.Detail)
 			p.ChatID = refusal.ChatID
 			p.UserMessage = refusal.UserMessage
-			if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+			switch status {
+			case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusInsufficientStorage:
 				p.RetryAfter = retryLater
 			}
 			return p

@@ -26,6 +26,7 @@ const (
 	CodeStartTimeout    Code = "start_timeout"
 	CodeTooManyMessages Code = "too_many_messages"
 	CodeStopping        Code = "stopping"
+	CodeStorageFull     Code = "storage_full"
 )
 
 // Error is a refused command. It changed nothing unless its code begins with

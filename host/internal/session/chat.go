@@ -192,6 +192,9 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 	if !sh.svc.knows(s.head.GetDesk()) {
 		return &Error{Code: CodeDeskUnknown, Detail: "The session's desk is no longer configured."}
 	}
+	if sh.svc.opts.Full() {
+		return errStorageFull
+	}
 	c := &chat{
 		s: s,
 		head: &recordv1.Chat{
@@ -262,6 +265,9 @@ func (sh *shard) takeMessage(s *session, m Message, outcome chan<- Sent) (Sent, 
 	}
 	if len(c.outs) >= sh.svc.limits().QueuedMessages {
 		return Sent{}, &Error{Code: CodeTooManyMessages, Detail: "Too many messages of this chat are waiting for the desk."}
+	}
+	if sh.svc.opts.Full() {
+		return Sent{}, errStorageFull
 	}
 	o := &out{
 		record: &recordv1.OutMessage{

@@ -33,6 +33,7 @@ type bench struct {
 	store  *memory.Store
 	limits session.Limits
 	keep   time.Duration
+	full   atomic.Bool
 	step   atomic.Int64 // by how far the clock on the wall is off, as a Duration
 	svc    *session.Service
 	ref    session.Ref // of the session made by newBench
@@ -59,7 +60,7 @@ func (b *bench) start() {
 	b.t.Helper()
 	svc, err := session.New(session.Options{
 		Journal: journal.New(b.store), Desks: []string{deskName, "other"}, DefaultDesk: deskName,
-		Limits: b.limits, KeepExpired: b.keep, Log: hclog.NewNullLogger(),
+		Limits: b.limits, KeepExpired: b.keep, Full: b.full.Load, Log: hclog.NewNullLogger(),
 		// Without a monotonic reading, like every time that was written down.
 		Wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(b.step.Load())) },
 	})

@@ -41,6 +41,9 @@ type Options struct {
 	Limits      Limits
 	// KeepExpired is for how long an expired session stays in the journal.
 	KeepExpired time.Duration
+	// Full tells whether the journal has no room for a new session, chat or
+	// message; nil: it always has. It must not block.
+	Full func() bool
 	// Wall is the clock by which things are dated; nil: time.Now. Tests set it.
 	Wall func() time.Time
 	Log  hclog.Logger
@@ -110,6 +113,9 @@ func New(opts Options) (*Service, error) {
 	}
 	if s.opts.Wall == nil {
 		s.opts.Wall = time.Now
+	}
+	if s.opts.Full == nil {
+		s.opts.Full = func() bool { return false }
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.settings.Store(&settings{})
@@ -302,6 +308,8 @@ func (s *Service) OpenChats() map[string]DeskChats {
 
 var errStopping = &Error{Code: CodeStopping, Detail: "The host is stopping. Try again in a moment."}
 
+var errStorageFull = &Error{Code: CodeStorageFull, Detail: "The host's disk is nearly full. What is open goes on; nothing new is taken until there is room."}
+
 // do runs fn in the session's shard once the caller has proved its right to the
 // session, and returns after everything that fn did is durable.
 func (s *Service) do(ctx context.Context, ref Ref, fn func(*shard, *session) error) error {
@@ -357,6 +365,9 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*Created, erro
 			detail = "The request names no desk, and the host has no default desk."
 		}
 		return nil, &Error{Code: CodeDeskUnknown, Detail: detail}
+	}
+	if s.opts.Full() {
+		return nil, errStorageFull
 	}
 	token, hash := newToken()
 	head := &recordv1.Session{

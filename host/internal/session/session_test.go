@@ -749,6 +749,45 @@ func (b *bench) keys() (n int) {
 	return n
 }
 
+// TestFullDiskTakesNothingNew holds that what is open goes on to its end.
+func TestFullDiskTakesNothingNew(t *testing.T) {
+	run(t, func(b *bench) {
+		g := b.generation()
+		id := b.chat(g)
+		b.wantSent("m1", "x", "delivered")
+		idle := b.session()
+
+		b.full.Store(true)
+		_, err := b.svc.Create(b.t.Context(), session.CreateRequest{})
+		b.wantCode(err, session.CodeStorageFull)
+		_, err = b.svc.StartChat(b.t.Context(), idle, session.StartRequest{ID: "c1"})
+		b.wantCode(err, session.CodeStorageFull)
+		_, err = b.send("m2", "y")
+		b.wantCode(err, session.CodeStorageFull)
+		b.wantLog("requested", "started", "joined Ada", "user x", "status m1 delivered")
+
+		// What was taken before is answered as before.
+		if again := b.startChat("c1"); again != id {
+			t.Fatalf("the same request made chat %s, then %s", id, again)
+		}
+		b.wantSent("m1", "x", "delivered")
+		if err := b.svc.Typing(b.t.Context(), b.ref, true); err != nil {
+			t.Fatal(err)
+		}
+		b.want(g.got("typing"), "0:true")
+		b.want(g.emit(says(id, "a1", "hi")), "ok")
+		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+			t.Fatal(err)
+		}
+		b.want(g.got("end"), "1:")
+
+		b.full.Store(false)
+		b.startChat("c2")
+		b.wantSent("m2", "y", "delivered")
+		b.session()
+	})
+}
+
 func TestJournalFailureStopsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := false

@@ -30,6 +30,8 @@ type Options struct {
 // Store keeps the keys of one folder. It holds the folder's lock until Close.
 type Store struct {
 	db   *pebble.DB
+	fs   vfs.FS
+	dir  string
 	lock *pebble.Lock
 
 	// failed is closed by the first fault that Pebble cannot go on from; err
@@ -54,7 +56,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{lock: lock, failed: make(chan struct{})}
+	s := &Store{fs: o.FS, dir: dir, lock: lock, failed: make(chan struct{})}
 	err = s.write(func() (err error) {
 		s.db, err = pebble.Open(dir, &pebble.Options{
 			// Most look-ups are for keys that are not there: is this id new? The
@@ -183,6 +185,12 @@ func (s *Store) Scan(lower, upper []byte, fn func(key, value []byte) (bool, erro
 
 // DiskUsage is how many bytes the store takes on disk.
 func (s *Store) DiskUsage() uint64 { return s.db.Metrics().DiskSpaceUsage() }
+
+// FreeSpace is how many bytes the disk of the store's folder has left for its user.
+func (s *Store) FreeSpace() (uint64, error) {
+	u, err := s.fs.GetDiskUsage(s.dir)
+	return u.AvailBytes, err
+}
 
 // Close writes out what is left to write and releases the folder. After a fault
 // it only returns the fault, and the folder stays locked until the process ends.

@@ -261,6 +261,8 @@ var endReasons = map[string]string{
 	"abandoned":       "The chat has ended because you were away.",
 	"desk_away":       "The chat has ended because the desk stayed out of reach.",
 	"desk_restarted":  "The chat was lost when the desk was restarted.",
+	"resume_failed":   "The desk could not take the chat up again.",
+	"resume_crashes":  "The desk failed each time that it took the chat up again.",
 	"session_deleted": "The chat has ended because its session was deleted.",
 }
 

@@ -287,6 +287,8 @@ const reasons = {
   connect_failed: "No agent could be reached.",
   desk_away: "The chat ended because the desk stayed out of reach.",
   desk_restarted: "The chat was lost when the desk was restarted.",
+  resume_failed: "The desk could not take the chat up again.",
+  resume_crashes: "The desk failed each time that it took the chat up again.",
 };
 
 let typingEnds;

@@ -13,6 +13,8 @@ export const options: PublicConfig & { exposeServiceManagerForTesting: boolean }
   openChatByDefault: true,
   messaging: { customSendMessage: answer },
   serviceDeskFactory: serviceDeskFactory({ locale: navigator.language, ...(desk && { desk }) }),
+  // The widget's own words tell the user to connect again, which is done for them.
+  strings: { agent_disconnected: "The connection was lost. It comes back by itself." },
   serviceDesk: {
     skipConnectHumanAgentCard: query.has("skip"),
     ...(query.has("availability") && { availabilityTimeoutSeconds: Number(query.get("availability")) }),

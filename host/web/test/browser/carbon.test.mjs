@@ -4,30 +4,33 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { browser, Desk, eventually, Host } from "./harness.mjs";
-import { Widget } from "./widget.mjs";
+import { browser, Desk, eventually, Host, Line } from "./harness.mjs";
+import { lost, Widget } from "./widget.mjs";
 
 let chromium;
 let manual;
+/** Takes 3 s for a message. */
+let slow;
 let host;
 /** The keys of the conversations of earlier tests. */
 const had = new Set();
 
 before(async () => {
-  [chromium, manual] = await Promise.all([browser(), Desk.start("--console")]);
-  host = new Host(
-    {
-      manual: { url: manual.url },
-      closed: { online: false },
-      unsure: { online: null },
-      mute: { calls: { availability: { delay_ms: 20_000 } } },
-      refusing: { calls: { start: { fail: "refused", user_message: "We are closed on Sundays." } } },
-      failing: { calls: { send: { fail: "invalid" } } },
-      late: { calls: { start: { delay_ms: 3000 } } },
-      slow: { calls: { send: { delay_ms: 5000 } } },
-    },
-    { abandon_waiting: "15s", abandon_connected: "15s" },
-  );
+  [chromium, manual, slow] = await Promise.all([
+    browser(),
+    Desk.start({ console: true }),
+    Desk.start({ calls: { send: { delay_ms: 3000 } } }),
+  ]);
+  host = new Host({
+    manual: { url: manual.url },
+    slow: { url: slow.url },
+    closed: { online: false },
+    unsure: { online: null },
+    mute: { calls: { availability: { delay_ms: 20_000 } } },
+    refusing: { calls: { start: { fail: "refused", user_message: "We are closed on Sundays." } } },
+    failing: { calls: { send: { fail: "invalid" } } },
+    late: { calls: { start: { delay_ms: 3000 } } },
+  });
   await host.start();
 });
 
@@ -35,6 +38,7 @@ after(async () => {
   await chromium?.close();
   await host?.kill();
   await manual?.program.kill();
+  await slow?.program.kill();
   host?.remove();
 });
 
@@ -101,6 +105,16 @@ describe("the card", () => {
     await page.asks();
     await page.sees("Nobody is there at the moment.");
     await page.close();
+  });
+
+  test("a host that is out of reach is taken for closed", async () => {
+    const line = await Line.open(host);
+    const page = await Widget.open(chromium, line, "?availability=1");
+    line.cut();
+    await page.asks();
+    await page.sees("Nobody is there at the moment.");
+    await page.close();
+    line.close();
   });
 
   test("a chat begins without the card", async () => {
@@ -187,16 +201,21 @@ for (const variant of ["", "react.html"]) {
     await page.sees("Hello, I am Ada <img src=x onerror=alert(1)>");
     assert.equal(await page.log.locator("strong", { hasText: "I am Ada" }).count(), 1);
     await eventually(async () => (await readTo(key)) > 0, "the desk to hear that it was read");
-    await page.tab.locator(".cds-aichat--processing-label, cds-aichat-processing, .cds-aichat--processing").first().waitFor();
+    await page.typing();
     await ada({ typing: false });
+    await page.typing(false);
     await ada(
       { message: [{ type: "image", url: `${host.url}/icon.svg`, alt_text: "An icon" }] },
       { message: [{ type: "text", text: "Please read this:" }, { type: "link", url: "https://example.com/terms", label: "Terms" }] },
       { message: [{ type: "inline_error", text: "No such order." }] },
     );
     await page.sees("No such order.");
-    await page.log.locator('img[alt="An icon"]').waitFor();
+    const image = page.log.locator('img[alt="An icon"]');
+    await image.waitFor();
+    assert.ok(await image.evaluate(({ naturalWidth }) => naturalWidth > 0), "the picture is shown");
     await page.log.getByText("Terms").waitFor();
+    const link = page.log.locator('a[href="https://example.com/terms"]');
+    assert.equal(await link.getAttribute("target"), "_blank");
 
     await page.input.click();
     await page.tab.keyboard.type("My lamp");
@@ -213,6 +232,8 @@ for (const variant of ["", "react.html"]) {
     await page.sees("Grace here.");
     await manual.act(key, "grace", { leave: true });
     await page.sees("Grace disconnected.");
+    await page.says("Anybody there?");
+    await eventually(async () => (await manual.userTexts(key)).length === 2, "the message at the desk");
     await ada({ join: "ada" }, { say: "It is me again." });
     await page.sees("It is me again.");
     assert.deepEqual(await page.told(/(?:Ada|Grace) (?:dis)?connected\./g), [
@@ -239,14 +260,11 @@ for (const variant of ["", "react.html"]) {
 }
 
 describe("messages", () => {
-  const failed = (page) => page.log.filter({ hasText: "There is an error with the message" }).last();
-
   test("one that the desk does not take is marked", async () => {
     const page = await open("?desk=failing");
-    await page.waits();
-    await page.is("connected");
+    await page.connects();
     await page.says("Hello");
-    await failed(page).waitFor();
+    await page.failed("Hello");
     await page.close();
   });
 
@@ -255,27 +273,7 @@ describe("messages", () => {
     await page.says("Hello");
     await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
     await ada({ trouble: { kind: "message_failed", message: "Not shown." } });
-    await failed(page).waitFor();
-    await page.close();
-  });
-
-  test("one that takes long is shown as being tried, then as sent", async () => {
-    const page = await open("?desk=slow&inside");
-    await page.waits();
-    await page.is("connected");
-    await page.says("Hello");
-    const errorState = (wanted) =>
-      page.tab.waitForFunction(
-        (wanted) =>
-          Object.values(globalThis.chat.serviceManager.store.getState().allMessagesByID).find(
-            ({ input }) => input?.text === "Hello",
-          )?.history?.error_state === wanted,
-        wanted,
-      );
-    const [none, retrying] = [1, 4];
-    await errorState(retrying);
-    await errorState(none);
-    await page.sees("You said: Hello");
+    await page.failed("Hello");
     await page.close();
   });
 
@@ -366,6 +364,38 @@ describe("a reload", () => {
     await page.close();
   });
 
+  test("during a transfer, and when the agent has left: the chat goes on", async () => {
+    const { page, key, ada } = await withAda();
+    const grace = (...steps) => manual.act(key, "grace", ...steps);
+    await ada({ transfer: "grace" });
+    await page.sees("You're being transferred.");
+    await page.reload();
+    await grace({ join: "grace" }, { say: "Grace here." });
+    await page.sees("Grace here.");
+    assert.deepEqual(await page.told(/\w+ connected\./g), ["Grace connected."]);
+    await grace({ leave: true });
+    await page.sees("Grace disconnected.");
+    await page.reload();
+    await page.says("Anybody there?");
+    await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
+    await ada({ join: "ada" }, { say: "Me again." });
+    await page.sees("Me again.");
+    assert.deepEqual(await page.told(/\w+ connected\./g), ["Ada connected."]);
+    await page.close();
+  });
+
+  test("while a message is on its way: the desk gets it once", async () => {
+    const page = await open("?desk=slow");
+    await page.connects();
+    const sent = page.tab.waitForRequest(/\/messages$/);
+    await page.says("Hello");
+    await sent;
+    await page.reload();
+    await page.sees("You said: Hello");
+    assert.deepEqual(await slow.userTexts((await slow.latest()).key), ["Hello"]);
+    await page.close();
+  });
+
   test("the chat ended meanwhile: its last words are shown, then its end", async () => {
     const { page, ada } = await withAda();
     await page.tab.goto("about:blank");
@@ -386,17 +416,9 @@ describe("a reload", () => {
     assert.equal(await page.button("Connect to agent").count(), 0);
     await page.close();
   });
-
-  test("a page that is gone for good is ended by the host", async () => {
-    const { page, atDesk } = await withAda();
-    await page.close();
-    await over(atDesk);
-  });
 });
 
 describe("the host is killed and started again", () => {
-  const lost = "your connection to the live agent was lost";
-
   test("with a card", async () => {
     const page = await open();
     await page.asks();
@@ -449,6 +471,62 @@ describe("the host is killed and started again", () => {
     await page.close();
   });
 
+  test("during a transfer, and when the agent has left: the chat goes on", async () => {
+    const { page, key, ada } = await withAda();
+    const again = async (times) => {
+      const shown = (text) => eventually(async () => (await page.told(text)).length === times, text);
+      await host.kill();
+      await shown(new RegExp(lost, "g"));
+      await host.start();
+      await shown(/The agent reconnected\./g);
+    };
+    await ada({ transfer: "grace" });
+    await page.sees("You're being transferred.");
+    await again(1);
+    await manual.act(key, "grace", { join: "grace" }, { leave: true });
+    await page.sees("Grace disconnected.");
+    await again(2);
+    await page.says("Anybody there?");
+    await eventually(async () => (await manual.userTexts(key)).length, "the message at the desk");
+    await ada({ join: "ada" });
+    await eventually(async () => (await page.told(/Ada connected\./g)).length === 2, "Ada, again");
+    assert.deepEqual(await page.told(/(?:Ada|Grace) (?:dis)?connected\./g), [
+      "Ada connected.",
+      "Grace connected.",
+      "Grace disconnected.",
+      "Ada connected.",
+    ]);
+    await page.close();
+  });
+
+  test("while a message is on its way: the desk gets it once", async () => {
+    const page = await open("?desk=slow");
+    await page.connects();
+    const sent = page.tab.waitForRequest(/\/messages$/);
+    await page.says("Hello");
+    await sent;
+    await host.kill();
+    await page.sees(lost);
+    await host.start();
+    await page.sees("The agent reconnected.");
+    await page.sees("You said: Hello");
+    await page.failed("Hello", false);
+    assert.deepEqual(await page.told(/You said: Hello/g), ["You said: Hello"]);
+    assert.deepEqual(await slow.userTexts((await slow.latest()).key), ["Hello"]);
+    await page.close();
+  });
+
+  test("after a chat: the next one begins", async () => {
+    const { page, ada } = await withAda();
+    await ada({ end: "" });
+    await page.assistantReturns();
+    await host.kill();
+    await host.start();
+    await page.asksAgain();
+    await agent();
+    await page.close();
+  });
+
   test("while the page is away: it goes on", async () => {
     const { page, ada } = await withAda();
     await page.tab.goto("about:blank");
@@ -498,7 +576,7 @@ describe("the host is killed and started again", () => {
 test("the network goes away and comes back", async () => {
   const { page, key, ada } = await withAda();
   await page.tab.context().setOffline(true);
-  await page.sees("your connection to the live agent was lost");
+  await page.sees(lost);
   await ada({ say: "said meanwhile" });
   await page.tab.context().setOffline(false);
   await page.sees("The agent reconnected.");

@@ -12,7 +12,7 @@ let manual;
 let host;
 
 before(async () => {
-  [chromium, scripted, manual] = await Promise.all([browser(), Desk.start(), Desk.start("--console")]);
+  [chromium, scripted, manual] = await Promise.all([browser(), Desk.start(), Desk.start({ console: true })]);
   host = new Host({ support: { url: scripted.url }, manual: { url: manual.url } });
   await host.start();
 });

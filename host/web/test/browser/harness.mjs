@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -68,10 +69,14 @@ const urls = (line) => line.match(/http:\/\/[^\s,/]+/g);
 
 /** A mock desk: it outlives hosts and plugins, as a vendor's desk does. */
 export class Desk {
-  static async start(...args) {
+  static async start(script = {}) {
     const desk = new Desk();
-    desk.program = new Program(join(plugins, "deskhost-plugin-mock"), ["desk", "--listen", "127.0.0.1:0", ...args]);
+    const folder = mkdtempSync(join(tmpdir(), "deskhost-desk-"));
+    const file = join(folder, "script.json");
+    writeFileSync(file, JSON.stringify(script));
+    desk.program = new Program(join(plugins, "deskhost-plugin-mock"), ["desk", "--listen", "127.0.0.1:0", "--script", file]);
     [desk.url] = urls(await desk.program.line(/http:/));
+    rmSync(folder, { recursive: true }); // it was read before
     return desk;
   }
 
@@ -155,6 +160,52 @@ export class Host {
   }
 }
 
+/** The way from a page to a host. A page is opened over it as over the host itself. */
+export class Line {
+  static async open(host) {
+    const line = new Line();
+    line.sockets = new Set();
+    line.server = createServer((near) => {
+      if (line.isCut) return void near.resetAndDestroy();
+      const far = connect(Number(new URL(host.url).port), "127.0.0.1");
+      for (const [from, to] of [[near, far], [far, near]]) {
+        line.sockets.add(from);
+        from.on("data", (bytes) => to.write(bytes));
+        from.on("error", () => undefined); // "close" follows
+        from.on("close", () => (line.sockets.delete(from), to.destroySoon()));
+        if (line.isStuck) from.pause();
+      }
+    });
+    line.server.unref(); // It keeps no test from its end.
+    await new Promise((done) => line.server.listen(0, "127.0.0.1", done));
+    line.listen = `127.0.0.1:${line.server.address().port}`;
+    line.url = `http://${line.listen}`;
+    return line;
+  }
+
+  /** Breaks what is open, and refuses what is new. */
+  cut() {
+    this.isCut = true;
+    for (const socket of this.sockets) socket.resetAndDestroy();
+  }
+
+  /** Lets nothing through, and tells nobody. */
+  stick() {
+    this.isStuck = true;
+    for (const socket of this.sockets) socket.pause();
+  }
+
+  mend() {
+    this.isCut = this.isStuck = false;
+    for (const socket of this.sockets) socket.resume();
+  }
+
+  close() {
+    this.server.close();
+    for (const socket of this.sockets) socket.destroy();
+  }
+}
+
 function chromiumPath() {
   if (process.env.CHROMIUM) return process.env.CHROMIUM;
   for (const folder of (process.env.PATH ?? "").split(delimiter)) {
@@ -192,15 +243,13 @@ export class Page {
     const context = await chromium.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     if (withoutSockets) await context.addInitScript(() => delete globalThis.WebSocket);
     const page = new this();
-    page.tab = await context.newPage();
-    page.tab.setDefaultTimeout(patience);
-    page.host = host;
     page.foreign = [];
     page.errors = [];
-    const own = new Set([host.listen]);
-    for (const kind of ["request", "websocket"]) {
-      page.tab.on(kind, (made) => own.has(new URL(made.url()).host) || page.foreign.push(made.url()));
-    }
+    const note = (made) => new URL(made.url()).host === host.listen || page.foreign.push(made.url());
+    context.on("request", note);
+    context.on("page", (tab) => tab.on("websocket", note));
+    page.tab = await context.newPage();
+    page.tab.setDefaultTimeout(patience);
     page.tab.on("pageerror", (error) => page.errors.push(String(error)));
     page.tab.on("console", (line) => {
       if (/Content Security Policy/.test(line.text())) page.errors.push(line.text());

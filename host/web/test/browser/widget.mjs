@@ -2,6 +2,9 @@
 
 import { Page } from "./harness.mjs";
 
+/** What the pages show while host, desk or network are away during a chat. */
+export const lost = "The connection was lost. It comes back by itself.";
+
 export class Widget extends Page {
   /** variant: "" for the web component, "react.html" for the React one. */
   static async open(chromium, host, query = "", { variant = "", ...options } = {}) {
@@ -30,6 +33,11 @@ export class Widget extends Page {
     return this.log.filter({ hasText: text }).last().waitFor();
   }
 
+  /** Waits until the agent is shown typing, or with false until not any more. */
+  typing(shown = true) {
+    return this.tab.locator("cds-aichat-processing").first().waitFor({ state: shown ? "visible" : "hidden" });
+  }
+
   /** The input, once it may be used. */
   get input() {
     return this.tab.locator('[data-testid="input_field"][contenteditable="true"]');
@@ -39,6 +47,23 @@ export class Widget extends Page {
     await this.input.click();
     await this.tab.keyboard.insertText(text);
     await this.tab.keyboard.press("Enter");
+  }
+
+  /** Waits for the mark that the widget puts below a message of the user's, or with false until it is gone. */
+  async failed(text, failed = true) {
+    const mark = this.log.filter({ hasText: text }).getByText("There is an error with the message");
+    await mark.waitFor({ state: failed ? "visible" : "detached" });
+  }
+
+  /** Waits for the widget's own idea of a message of the user's. It shows "retrying" to nobody. Wants ?inside. */
+  sending(text, state) {
+    return this.tab.waitForFunction(
+      ({ text, wanted }) =>
+        Object.values(globalThis.chat.serviceManager.store.getState().allMessagesByID).find(
+          ({ input }) => input?.text === text,
+        )?.history?.error_state === wanted,
+      { text, wanted: { done: 1, retrying: 4 }[state] },
+    );
   }
 
   button(name) {
@@ -73,6 +98,13 @@ export class Widget extends Page {
     await this.asks();
     await this.button("Connect to agent").click();
     await this.is("waiting");
+  }
+
+  /** The same at a desk whose agent joins by herself, perhaps before anybody sees the user wait. */
+  async connects() {
+    await this.asks();
+    await this.button("Connect to agent").click();
+    await this.is("connected");
   }
 
   async cancels() {

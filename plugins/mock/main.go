@@ -23,9 +23,18 @@ import (
 // version is that of the plugin; the release build sets it.
 var version = "0.1.0"
 
+// dedupe is what the plugin says of how its desk takes a message that comes
+// again: "key" or "none". It has to be said before there is a configuration, so
+// a plugin for a desk whose script has dedupe false is another build.
+var dedupe = "key"
+
 func main() {
 	if len(os.Args) < 2 || os.Args[1] != "desk" {
-		sdk.Serve(adapter.Plugin(version))
+		plugin := adapter.Plugin(version)
+		if dedupe == "none" {
+			plugin.SendDedupe = sdk.DedupeNone
+		}
+		sdk.Serve(plugin)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := runDesk(ctx, os.Args[2:], os.Stdout)

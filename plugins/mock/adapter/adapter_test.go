@@ -633,7 +633,7 @@ func TestManyChats(t *testing.T) {
 	d := connect(t, h, `{"url": "`+server.URL+`"}`, nil)
 	each := func(fn func(chat string)) {
 		var all sync.WaitGroup
-		slots := make(chan struct{}, 64)
+		slots := make(chan struct{}, 32)
 		for i := range chats {
 			slots <- struct{}{}
 			all.Go(func() {

@@ -40,6 +40,7 @@ func TestSchemaAndDeskAgree(t *testing.T) {
 		`{"on_start": [{"wait_ms": 5}, {"availability": {"position": 1}}, {"join": "grace"}, {"say": "Hi"}]}`:                         "",
 		`{"rules": [{"when": "x*", "do": [{"message": [{"type": "link", "url": "{desk}a"}]}, {"leave": true}, {"end": ""}]}]}`:        "",
 		`{"calls": {"send": {"fail": "unknown", "every": 3, "delay_ms": 5}, "start": {"fail": "refused", "user_message": "Closed"}}}`: "",
+		`{"dedupe": false, "feed": {"duplicate_every": 2, "swap_every": 3}}`:                                                          "",
 
 		`{"colour": 1}`:                             "colour",
 		`{"console": "yes"}`:                        "console",
@@ -62,7 +63,9 @@ func TestSchemaAndDeskAgree(t *testing.T) {
 		`{"on_start": [{"trouble": {"kind": "flood"}}]}`:                                           "on_start",
 		`{"calls": {"dance": {"fail": "retry"}}}`:                                                  "calls",
 		`{"calls": {"send": {"fail": "always"}}}`:                                                  "calls",
-		`{"calls": {"send": {"first": -1}}}`:                                                       "calls",
+		`{"dedupe": 1}`:                      "dedupe",
+		`{"feed": {"swap_every": -1}}`:       "feed",
+		`{"calls": {"send": {"first": -1}}}`: "calls",
 	} {
 		value, err := jsonschema.UnmarshalJSON(strings.NewReader(config))
 		if err != nil {

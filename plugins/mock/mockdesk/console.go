@@ -82,6 +82,7 @@ func (d *Desk) console(m *http.ServeMux) {
 	m.HandleFunc("GET /console/api/state", d.serve("", d.serveConsoleState))
 	m.HandleFunc("POST /console/api/conversations/{key}", d.serve("", d.serveConsoleDo))
 	m.HandleFunc("PUT /console/api/online", d.serve("", d.serveConsoleOnline))
+	m.HandleFunc("PUT /console/api/faults", d.serve("", d.serveConsoleFaults))
 }
 
 // serveConsoleState answers once there is something newer than the version
@@ -224,5 +225,22 @@ func (d *Desk) serveConsoleOnline(_ *http.Request, body []byte) (any, error) {
 	defer d.mu.Unlock()
 	d.online = req.Online
 	d.change()
+	return nothing{}, nil
+}
+
+// serveConsoleFaults puts others in the place of the script's faults. First and
+// every count from now on.
+func (d *Desk) serveConsoleFaults(_ *http.Request, body []byte) (any, error) {
+	var faults Faults
+	if err := decode(body, &faults); err != nil {
+		return nil, err
+	}
+	if err := faults.check(); err != nil {
+		return nil, invalid(err.Error())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults = faults
+	clear(d.calls)
 	return nothing{}, nil
 }

@@ -41,7 +41,8 @@ type Desk struct {
 	online        *bool
 	conversations map[string]*conversation
 	ended         []string // keys, oldest first
-	calls         map[string]int
+	faults        Faults
+	calls         map[string]int // under these faults
 
 	// feed holds the latest events of all conversations; feedBase is how many
 	// there were before them.
@@ -94,6 +95,7 @@ func New(script *Script, publicURL string) *Desk {
 		done:          make(chan struct{}),
 		online:        script.Online,
 		conversations: map[string]*conversation{},
+		faults:        script.Faults,
 		calls:         map[string]int{},
 		listeners:     map[chan struct{}]struct{}{},
 	}
@@ -154,14 +156,14 @@ func (d *Desk) find(key string) (*conversation, error) {
 	return c, nil
 }
 
-// take records a message of the user, once.
+// take records a message of the user; once, if the desk can tell.
 func (d *Desk) take(key string, m *deskapi.Message) (*deskapi.MessageTaken, error) {
 	c := d.conversations[key]
 	if c == nil {
 		return nil, errUnknown
 	}
 	e := c.messages[m.ID]
-	if e == nil {
+	if e == nil || !d.script.Dedupe {
 		if c.over {
 			return nil, errOver
 		}

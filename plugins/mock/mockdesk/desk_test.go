@@ -327,3 +327,71 @@ func TestTheConsoleIsToldAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestADeskThatCannotTellShowsAMessageAgain(t *testing.T) {
+	d := newDesk(t, `{"console": true, "dedupe": false}`)
+	start(t, d, "k")
+	send(t, d, "k", "m1", "x")
+	send(t, d, "k", "m1", "x")
+	equal(t, types(t, d, "k"), "started", "user_message", "user_message")
+}
+
+func TestFaultsChangeWhileTheDeskRuns(t *testing.T) {
+	d := newDesk(t, `{"console": true, "calls": {"send": {"fail": "refused"}}}`)
+	start(t, d, "k")
+	for i, c := range []struct {
+		faults string
+		want   []int
+	}{
+		{"", []int{422}},
+		{`{"calls": {"send": {"fail": "busy", "every": 2}}}`, []int{200, 429, 200}},
+		{`{}`, []int{200, 200}},
+		{`{"calls": {"send": {"fail": "unknown", "first": 1}}}`, []int{500, 200}},
+	} {
+		if c.faults != "" {
+			if status := call(t, d, "PUT", "/console/api/faults", c.faults, nil); status != 204 {
+				t.Fatalf("%s: %d", c.faults, status)
+			}
+		}
+		for n, want := range c.want {
+			if got := send(t, d, "k", fmt.Sprint(i, "-", n), "x"); got != want {
+				t.Errorf("%s: message %d is answered with %d, want %d", c.faults, n, got, want)
+			}
+		}
+	}
+	for _, bad := range []string{`{"calls": {"dance": {}}}`, `{"feed": {"swap_every": -1}}`} {
+		if status := call(t, d, "PUT", "/console/api/faults", bad, nil); status != 422 {
+			t.Errorf("%s: %d", bad, status)
+		}
+	}
+}
+
+func TestACarelessFeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, `{"console": true, "feed": {"duplicate_every": 3, "swap_every": 5}}`)
+		client := http.Client{Transport: mockdesk.Transport(d)}
+		resp, err := client.Get("http://desk.test/v1/feed")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		start(t, d, "k") // event 1, before the others are there
+		synctest.Wait()
+		call(t, d, "POST", "/console/api/conversations/k", `{"agent": "ada", "do": [{"say": "a"}, {"say": "b"}, {"say": "c"}, {"say": "d"}]}`, nil)
+		var seqs []uint64
+		lines := bufio.NewScanner(resp.Body)
+		for len(seqs) < 8 && lines.Scan() {
+			var e deskapi.Event
+			if len(lines.Bytes()) == 0 {
+				continue
+			}
+			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+				t.Fatal(err)
+			}
+			seqs = append(seqs, e.Seq)
+		}
+		if want := []uint64{1, 2, 3, 3, 4, 6, 5, 6}; !slices.Equal(seqs, want) {
+			t.Errorf("the feed told %v, want %v", seqs, want)
+		}
+	})
+}

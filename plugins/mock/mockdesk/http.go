@@ -136,7 +136,7 @@ func (d *Desk) next(call string) (fault *Fault, closed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls[call]++
-	if f := d.script.Calls[call]; f.touches(d.calls[call]) {
+	if f := d.faults.Calls[call]; f.touches(d.calls[call]) {
 		fault = f
 	}
 	return fault, d.closed
@@ -345,6 +345,7 @@ func (d *Desk) serveFeed(w http.ResponseWriter, r *http.Request) {
 	defer beat.Stop()
 	var lines bytes.Buffer
 	enc := json.NewEncoder(&lines)
+	told := 0
 	lines.WriteByte('\n') // the first line says that the feed has begun
 	for {
 		if lines.Len() > 0 {
@@ -369,16 +370,42 @@ func (d *Desk) serveFeed(w http.ResponseWriter, r *http.Request) {
 			d.mu.Unlock()
 			return
 		}
-		events := d.feed[at-d.feedBase:]
+		events, fault := d.feed[at-d.feedBase:], d.faults.Feed
 		d.mu.Unlock()
 		events = events[:min(len(events), 512)]
 		at += uint64(len(events))
-		for _, e := range events {
+		for _, e := range fault.apply(events, told) {
 			if err := enc.Encode(e); err != nil {
 				return
 			}
 		}
+		told += len(events)
 	}
+}
+
+// apply returns what a feed makes of events, before which it told so many.
+func (f FeedFault) apply(events []*deskapi.Event, told int) []*deskapi.Event {
+	if f == (FeedFault{}) {
+		return events
+	}
+	var out []*deskapi.Event
+	late := (*deskapi.Event)(nil)
+	for i, e := range events {
+		n := told + i + 1
+		if f.Swap > 0 && n%f.Swap == 0 && late == nil && i+1 < len(events) {
+			late = e
+			continue
+		}
+		out = append(out, e)
+		if late != nil {
+			out = append(out, late)
+			late = nil
+		}
+		if f.Duplicate > 0 && n%f.Duplicate == 0 {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // eventName is how the desk calls an event outside its conversation.

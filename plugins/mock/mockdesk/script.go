@@ -25,12 +25,28 @@ type Script struct {
 	JoinDelay Millis          `json:"join_delay_ms"`
 	Typing    Millis          `json:"typing_ms"`
 	// Answer may hold {text}, which stands for what the user wrote.
-	Answer     string            `json:"answer"`
-	OnStart    []Step            `json:"on_start"`
-	Rules      []Rule            `json:"rules"`
-	LeaveAfter int               `json:"leave_after"`
-	EndAfter   int               `json:"end_after"`
-	Calls      map[string]*Fault `json:"calls"`
+	Answer     string `json:"answer"`
+	OnStart    []Step `json:"on_start"`
+	Rules      []Rule `json:"rules"`
+	LeaveAfter int    `json:"leave_after"`
+	EndAfter   int    `json:"end_after"`
+	// Dedupe is whether a message that comes again is known to be the same.
+	Dedupe bool `json:"dedupe"`
+
+	Faults
+}
+
+// Faults are how a desk goes wrong. They may change while it runs.
+type Faults struct {
+	Calls map[string]*Fault `json:"calls"`
+	Feed  FeedFault         `json:"feed"`
+}
+
+// FeedFault makes the feed careless: each so-manieth event comes twice, or
+// changes places with the one behind it if both are on their way; 0: none does.
+type FeedFault struct {
+	Duplicate int `json:"duplicate_every"`
+	Swap      int `json:"swap_every"`
 }
 
 // Queue is what a waiting user is told, step by step, until an agent joins.
@@ -152,6 +168,7 @@ func ParseScript(text []byte) (*Script, error) {
 		JoinDelay: Millis(300 * time.Millisecond),
 		Typing:    Millis(150 * time.Millisecond),
 		Answer:    "You said: {text}",
+		Dedupe:    true,
 	}
 	if len(bytes.TrimSpace(text)) > 0 {
 		if err := decodeStrictly(text, s); err != nil {
@@ -201,6 +218,10 @@ func (s *Script) check() error {
 			}
 		}
 	}
+	return s.Faults.check()
+}
+
+func (s *Faults) check() error {
 	for name, f := range s.Calls {
 		if f == nil || !slices.Contains(calls, name) {
 			return fmt.Errorf("calls.%s: no such call; there are %s", name, strings.Join(calls, ", "))
@@ -211,6 +232,9 @@ func (s *Script) check() error {
 		if f.First < 0 || f.Every < 0 {
 			return fmt.Errorf("calls.%s: first and every want 0 or more", name)
 		}
+	}
+	if s.Feed.Duplicate < 0 || s.Feed.Swap < 0 {
+		return errors.New("feed: duplicate_every and swap_every want 0 or more")
 	}
 	return nil
 }

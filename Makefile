@@ -137,6 +137,15 @@ check-web: host/web/node_modules/.package-lock.json host/web/carbon/node_modules
 	cd host/web && npm run --silent build
 	@diff -ur $(TOOLS)/dist host/web/dist || { echo "host/web/dist was not up to date: the build has just written it again"; exit 1; }
 
+##@ Under faults
+
+SOAK ?= -faults 300
+
+.PHONY: soak
+soak: ## Have 1,000 chats talk through 300 random faults, for each way of send_dedupe, and compare what all know afterwards
+	go run ./host/internal/check $(SOAK) -dedupe key
+	go run ./host/internal/check $(SOAK) -dedupe none
+
 ##@ Speed
 
 BENCHTIME ?= 1s

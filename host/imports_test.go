@@ -29,6 +29,7 @@ var rooms = []struct {
 	}},
 	{"host/internal/bench", []string{"host/internal/desk", "host/internal/catalog", "host/internal/process", "proto"}},
 	{"host/internal/e2e", nil},
+	{"host/internal/check", nil},
 	{"host", []string{
 		"host/internal/api", "host/internal/webhook", "host/internal/admin", "host/internal/session", "host/internal/identity",
 		"host/internal/desk", "host/internal/journal", "host/internal/catalog", "host/internal/process", "host/internal/config",

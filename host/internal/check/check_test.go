@@ -1,0 +1,239 @@
+//go:build unix
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bin has the built host and plugins.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if bin, err = os.MkdirTemp("", "deskhost-check-"); err == nil {
+			defer os.RemoveAll(bin)
+			err = build(context.Background(), bin)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// output is the log of a test as a writer.
+type output struct{ t *testing.T }
+
+func (o output) Write(line []byte) (int, error) {
+	o.t.Log(strings.TrimSuffix(string(line), "\n"))
+	return len(line), nil
+}
+
+func check(t *testing.T, o options) *result {
+	t.Helper()
+	o.dir, o.bin, o.deskhost = t.TempDir(), bin, cmp.Or(o.deskhost, filepath.Join(bin, "deskhost"))
+	res, err := o.check(t.Context(), output{t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	res.print(&table, o)
+	t.Log(table.String())
+	return res
+}
+
+// Every kind of fault once, under load, with both ways of send_dedupe.
+func TestNothingIsLostByFaults(t *testing.T) {
+	for _, dedupe := range []string{"key", "none"} {
+		t.Run(dedupe, func(t *testing.T) {
+			res := check(t, options{
+				sessions: 1000, messages: 1500, faults: len(faultKinds), rate: 300, every: 500 * time.Millisecond,
+				seed: 1, dedupe: dedupe, limit: 2 * time.Minute,
+			})
+			for _, v := range res.violations {
+				t.Error(v)
+			}
+			for i := range res.accounts {
+				if a := res.accounts[i]; len(a.found) > 0 {
+					t.Log(a.story())
+					break
+				}
+			}
+		})
+	}
+}
+
+// sabotages are edits to the host's own source, so that no host that is shipped
+// has any of it. Each has it break a promise once in a thousand times.
+var sabotages = []struct{ how, file, before, after string }{
+	{"loses or reorders", "events.go", `
+	sh.append(c.s, c.id(), e)
+	return nil
+}`, `
+	if sabotaged("loses") {
+		return nil
+	}
+	if sabotaged("reorders") { // behind the next
+		held.Store(c.id(), e)
+		return nil
+	}
+	sh.append(c.s, c.id(), e)
+	if e, ok := held.LoadAndDelete(c.id()); ok {
+		sh.append(c.s, c.id(), e.(*recordv1.Entry))
+	}
+	return nil
+}`},
+	{"loses on the way to the desk", "chat.go", `
+		_, err := g.SendMessageToAgent(ctx, req)
+`, `
+		if sabotaged("loses on the way to the desk") {
+			return nil
+		}
+		_, err := g.SendMessageToAgent(ctx, req)
+`},
+	{"doubles", "feed.go", `
+func (f *feed) push(news []News) {
+`, `
+func (f *feed) push(news []News) {
+	if sabotaged("doubles") {
+		news = append(news[:len(news):len(news)], news...)
+	}
+`},
+	{"doubles on the way to the desk", "chat.go", `
+	sh.call(sendTimeout, func(ctx context.Context) error {
+`, `
+	sh.call(sendTimeout, func(ctx context.Context) error {
+		if sabotaged("doubles on the way to the desk") {
+			_, _ = g.SendMessageToAgent(ctx, req)
+		}
+`},
+	// It tells of a turn at once, and writes it two seconds later.
+	{"acknowledges before writing", "shard.go", `
+	if !sh.commit() {
+		return // nothing of this turn may be told
+	}
+`, `
+	late := sabotaged("acknowledges before writing")
+	if !late && !sh.commit() {
+		return // nothing of this turn may be told
+	}
+`},
+	{"acknowledges before writing", "shard.go", `
+	sh.touched = reset(sh.touched)
+`, `
+	if late {
+		time.Sleep(2 * time.Second)
+		if !sh.commit() {
+			return
+		}
+	}
+	sh.touched = reset(sh.touched)
+`},
+}
+
+const sabotaged = `package session
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+var (
+	sabotages atomic.Int64
+	held      sync.Map
+)
+
+func sabotaged(how string) bool { return os.Getenv("SABOTAGE") == how && sabotages.Add(1)%1000 == 0 }
+`
+
+// buildSaboteur builds the host that can do all of it, by an overlay of its
+// source. SABOTAGE in its environment tells what it does.
+func buildSaboteur(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(root, "host", "internal", "session")
+	texts := map[string]string{"sabotage.go": sabotaged}
+	for _, s := range sabotages {
+		text, edited := texts[s.file]
+		if !edited {
+			source, err := os.ReadFile(filepath.Join(folder, s.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(source)
+		}
+		if strings.Count(text, s.before) != 1 {
+			t.Fatalf("%s has changed: the host that %s is to be made of this, there once:%s", s.file, s.how, s.before)
+		}
+		texts[s.file] = strings.Replace(text, s.before, s.after, 1)
+	}
+	replace := map[string]string{}
+	for file, text := range texts {
+		edited := filepath.Join(dir, file)
+		replace[filepath.Join(folder, file)] = edited
+		if err := os.WriteFile(edited, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := buildOne(t.Context(), dir, "deskhost", "./host/cmd/deskhost", "-overlay", filepath.Join(dir, "overlay.json")); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "deskhost")
+}
+
+// A checker that finds nothing has to be one that would.
+func TestTheCheckerCatches(t *testing.T) {
+	saboteur := buildSaboteur(t)
+	for _, c := range []struct {
+		host   string
+		faults int
+		dedupe string
+		want   string
+	}{
+		{"nothing", 0, "key", ""},
+		{"loses", 0, "key", lost},
+		{"loses on the way to the desk", 0, "key", lost},
+		{"doubles", 0, "key", doubled},
+		{"doubles on the way to the desk", 0, "none", doubled},
+		{"reorders", 0, "key", outOfOrder},
+		{"acknowledges before writing", 8, "key", lost},
+	} {
+		t.Run(c.host, func(t *testing.T) {
+			t.Setenv("SABOTAGE", c.host)
+			res := check(t, options{
+				sessions: 200, messages: 2500, rate: 1500, seed: 1, dedupe: c.dedupe, limit: 2 * time.Second,
+				faults: c.faults, only: "host killed", every: 1500 * time.Millisecond, deskhost: saboteur,
+			})
+			if c.want == "" && len(res.violations) > 0 {
+				t.Errorf("it caught one that does nothing: %v", res.violations)
+			}
+			if c.want != "" && !slices.ContainsFunc(res.violations, func(v violation) bool { return v.kind == c.want }) {
+				t.Errorf("it did not catch a host that %s", c.host)
+			}
+		})
+	}
+}

@@ -95,11 +95,14 @@ var sabotages = []struct{ how, file, before, after string }{
 	}
 	return nil
 }`},
-	{"loses on the way to the desk", "chat.go", `
+	{"loses or doubles on the way to the desk", "chat.go", `
 		_, err := g.SendMessageToAgent(ctx, req)
 `, `
 		if sabotaged("loses on the way to the desk") {
 			return nil
+		}
+		if sabotaged("doubles on the way to the desk") {
+			_, _ = g.SendMessageToAgent(ctx, req)
 		}
 		_, err := g.SendMessageToAgent(ctx, req)
 `},
@@ -111,15 +114,7 @@ func (f *feed) push(news []News) {
 		news = append(news[:len(news):len(news)], news...)
 	}
 `},
-	{"doubles on the way to the desk", "chat.go", `
-	sh.call(sendTimeout, func(ctx context.Context) error {
-`, `
-	sh.call(sendTimeout, func(ctx context.Context) error {
-		if sabotaged("doubles on the way to the desk") {
-			_, _ = g.SendMessageToAgent(ctx, req)
-		}
-`},
-	// It tells of a turn at once, and writes it two seconds later.
+	// It tells of a turn before it writes it, and falls in between.
 	{"acknowledges before writing", "shard.go", `
 	if !sh.commit() {
 		return // nothing of this turn may be told
@@ -134,10 +129,7 @@ func (f *feed) push(news []News) {
 	sh.touched = reset(sh.touched)
 `, `
 	if late {
-		time.Sleep(2 * time.Second)
-		if !sh.commit() {
-			return
-		}
+		fall()
 	}
 	sh.touched = reset(sh.touched)
 `},
@@ -149,12 +141,21 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 var (
 	sabotages atomic.Int64
 	held      sync.Map
 )
+
+// fall ends the host as kill -9 does, once what it has told is on its way.
+func fall() {
+	time.Sleep(500 * time.Millisecond)
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
+}
 
 func sabotaged(how string) bool { return os.Getenv("SABOTAGE") == how && sabotages.Add(1)%1000 == 0 }
 `
@@ -209,30 +210,29 @@ func buildSaboteur(t *testing.T) string {
 func TestTheCheckerCatches(t *testing.T) {
 	saboteur := buildSaboteur(t)
 	for _, c := range []struct {
-		host   string
-		faults int
-		dedupe string
-		want   string
+		host, dedupe string
+		messages     int
+		want         string
 	}{
-		{"nothing", 0, "key", ""},
-		{"loses", 0, "key", lost},
-		{"loses on the way to the desk", 0, "key", lost},
-		{"doubles", 0, "key", doubled},
-		{"doubles on the way to the desk", 0, "none", doubled},
-		{"reorders", 0, "key", outOfOrder},
-		{"acknowledges before writing", 8, "key", lost},
+		{"nothing", "key", 1500, ""},
+		{"loses", "key", 1500, lost},
+		{"loses on the way to the desk", "key", 1500, lost},
+		{"doubles", "key", 1500, doubled},
+		{"doubles on the way to the desk", "none", 1500, doubled},
+		{"reorders", "key", 1500, outOfOrder},
+		{"acknowledges before writing", "key", 4000, changed}, // what the page was shown, and perhaps lost
 	} {
 		t.Run(c.host, func(t *testing.T) {
 			t.Setenv("SABOTAGE", c.host)
 			res := check(t, options{
-				sessions: 200, messages: 2500, rate: 1500, seed: 1, dedupe: c.dedupe, limit: 2 * time.Second,
-				faults: c.faults, only: "host killed", every: 1500 * time.Millisecond, deskhost: saboteur,
+				sessions: 100, messages: c.messages, rate: 1500, seed: 1, dedupe: c.dedupe, limit: 2 * time.Second, deskhost: saboteur,
 			})
+			caught := slices.ContainsFunc(res.violations, func(v violation) bool { return v.kind == c.want })
+			if c.want != "" && !caught {
+				t.Errorf("it did not catch a host that %s", c.host)
+			}
 			if c.want == "" && len(res.violations) > 0 {
 				t.Errorf("it caught one that does nothing: %v", res.violations)
-			}
-			if c.want != "" && !slices.ContainsFunc(res.violations, func(v violation) bool { return v.kind == c.want }) {
-				t.Errorf("it did not catch a host that %s", c.host)
 			}
 		})
 	}

@@ -269,11 +269,15 @@ func (r *run) settle(ctx context.Context, journal bool) []*account {
 		}
 		reading.Wait()
 		late := time.Since(began) > r.limit
+		if n := open.Load(); n > 0 {
+			i := slices.IndexFunc(accounts, func(a *account) bool { return len(a.found) > 0 })
+			fmt.Fprintf(r.out, "%d sessions are not settled after %s, such as by %s\n", n, time.Since(began).Round(time.Millisecond), accounts[i].found[0])
+		}
 		switch {
 		case open.Load() > 0 && !late:
 			calm = 0
 		case calm == 1 || late:
-			fmt.Fprintf(r.out, "quiet after %s, %d sessions are not settled\n", time.Since(began).Round(time.Millisecond), open.Load())
+			fmt.Fprintf(r.out, "settled after %s, but for %d sessions\n", time.Since(began).Round(time.Millisecond), open.Load())
 			return accounts
 		default:
 			calm = 1

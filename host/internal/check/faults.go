@@ -146,34 +146,32 @@ func (r *run) deskFails(rng *rand.Rand, fault map[string]any) error {
 	return r.desk.goWrong(map[string]any{"calls": calls}, between(rng, 500*time.Millisecond, 4*time.Second))
 }
 
-// slowDown has some pages stop reading, some for longer than the host bears, and
-// has them told more than the connection holds.
+// slowDown has some pages stop reading for a while, one of them for longer than
+// the host bears, and has that one told more than the connection holds.
 func (r *run) slowDown(ctx context.Context, rng *rand.Rand) error {
-	var slowOnes []*user
+	var pages []*user
 	for _, u := range r.users {
 		if u.kind == slow {
-			slowOnes = append(slowOnes, u)
+			pages = append(pages, u)
 		}
 	}
-	for range min(4, len(slowOnes)) {
-		u := pick(rng, slowOnes)
+	for i, p := range rng.Perm(len(pages))[:min(5, len(pages))] {
 		long := 2 * time.Second
-		if rng.IntN(2) == 0 {
-			long = 14 * time.Second
+		if i == 0 {
+			long = 13 * time.Second
 		}
+		u := pages[p]
 		u.mu.Lock()
 		u.pausedTo = time.Now().Add(long)
 		u.mu.Unlock()
 		chat := u.chat()
-		if chat == nil {
+		if i > 0 || chat == nil {
 			continue
 		}
-		var texts []string
-		for i := range 40 {
-			texts = append(texts, filled(fmt.Sprintf("long%d", i), 24<<10))
-		}
-		if _, err := r.desk.say(ctx, chat.chatID, texts...); err != nil {
-			return err
+		for i := range 30 {
+			if _, err := r.desk.say(ctx, chat.chatID, filled(fmt.Sprintf("long%d", i), 200<<10)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -221,7 +221,7 @@ func (u *user) readSocket(ctx context.Context, address string) error {
 		u.mu.Unlock()
 		if rest > 0 {
 			// What is not read is not to vanish in the buffers of the system.
-			u.buffer(socket, 4<<10)
+			u.buffer(socket, 64<<10)
 			if !pause(ctx, rest) {
 				return ctx.Err()
 			}

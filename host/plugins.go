@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -38,6 +39,29 @@ type answer struct {
 	done     chan struct{}
 	describe *deskv1.DescribeResponse
 	err      error
+
+	// After an error, which may have been the machine's, the plugin may be asked
+	// again at this time, in the place of an answer that failed as well.
+	again  time.Time
+	wait   time.Duration
+	before *answer
+}
+
+// A plugin that did not answer is asked again after askAgainMin, twice that, and so
+// on up to askAgainMax.
+const (
+	askAgainMin = 5 * time.Second
+	askAgainMax = 10 * time.Minute
+)
+
+// given tells whether there is an answer that holds at a time.
+func (a *answer) given(now time.Time) bool {
+	select {
+	case <-a.done:
+		return a.err == nil || now.Before(a.again)
+	default:
+		return true // It comes.
+	}
 }
 
 func newRoster(source desk.Source, limits desk.Limits, log hclog.Logger) *roster {
@@ -50,8 +74,16 @@ func (r *roster) ask(ctx context.Context, program catalog.Copy, user string) (*d
 	q := question{program.Name, program.SHA256, user}
 	r.mu.Lock()
 	a, asked := r.answers[q]
+	if asked && !a.given(time.Now()) {
+		asked = false
+		a.before = nil // One is enough.
+	}
 	if !asked {
-		a = &answer{done: make(chan struct{})}
+		next := &answer{done: make(chan struct{}), wait: askAgainMin, before: a}
+		if a != nil {
+			next.wait = min(2*a.wait, askAgainMax)
+		}
+		a = next
 		r.answers[q] = a
 	}
 	r.mu.Unlock()
@@ -59,6 +91,7 @@ func (r *roster) ask(ctx context.Context, program catalog.Copy, user string) (*d
 		source := r.source
 		source.User = user
 		a.describe, a.err = desk.Inspect(ctx, source, program, r.limits, r.log)
+		a.again = time.Now().Add(a.wait)
 		if ctx.Err() != nil {
 			r.mu.Lock()
 			delete(r.answers, q) // It was not its fault.
@@ -74,7 +107,7 @@ func (r *roster) ask(ctx context.Context, program catalog.Copy, user string) (*d
 	}
 }
 
-// known is what a plugin has said, as whatever user; nil if it was not asked.
+// known is what a plugin has said last, as whatever user; nil if it was not asked.
 func (r *roster) known(p catalog.Plugin) *answer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,31 +120,44 @@ func (r *roster) known(p catalog.Plugin) *answer {
 			return a
 		default:
 		}
+		if a.before != nil {
+			return a.before
+		}
 	}
 	return nil
 }
 
-// watch asks every plugin that comes into the folder, until ctx ends. The desks
-// of a plugin say what of it may run, and as whom.
+// watch asks every plugin that comes into the folder, until ctx ends, and again
+// those that did not answer. The desks of a plugin say what of it may run, and as
+// whom.
 func (r *roster) watch(ctx context.Context, desksOf func(plugin string) []config.Desk) {
+	tick := time.NewTicker(askAgainMin)
+	defer tick.Stop()
 	for {
 		changed := r.source.Folder.Changed()
 		for _, file := range r.source.Folder.Files() {
 			users := desksOf(file.Name)
 			mayRun := func(d config.Desk) bool { return catalog.CheckPin(file.Copy.Plugin, d.SHA256) == nil }
-			if file.Problem != "" || r.known(file.Plugin) != nil || len(users) > 0 && !slices.ContainsFunc(users, mayRun) {
+			known := r.known(file.Plugin)
+			if file.Problem != "" || known != nil && known.given(time.Now()) || len(users) > 0 && !slices.ContainsFunc(users, mayRun) {
 				continue
 			}
 			user := ""
 			if i := slices.IndexFunc(users, mayRun); i >= 0 {
 				user = users[i].User
 			}
-			if _, err := r.ask(ctx, file.Copy, user); err != nil && ctx.Err() == nil {
+			switch _, err := r.ask(ctx, file.Copy, user); {
+			case ctx.Err() != nil:
+			case err != nil && known != nil: // It has been told.
+			case err != nil:
 				r.log.Warn("plugin refused", "plugin", file.Name, "problem", r.problem(file))
+			case known != nil:
+				r.log.Info("plugin accepted after all", "plugin", file.Name)
 			}
 		}
 		select {
 		case <-changed:
+		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}

@@ -118,10 +118,10 @@ func printDesks(to io.Writer, desks []host.DeskState) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "DESK\tSTATE\tSINCE\tPLUGIN\tVERSION\tGENERATION\tPID\tCHATS\tCRASHES")
+	fmt.Fprintln(table, "DESK\tSTATE\tSINCE\tPLUGIN\tVERSION\tGENERATION\tPID\tMEMORY\tCHATS\tCRASHES")
 	for _, d := range desks {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", d.Name, d.State, d.Since.UTC().Format(time.RFC3339),
-			d.Plugin, orDash(d.Version), d.Generation, orDash(strings.TrimPrefix(fmt.Sprint(d.Pid), "0")), d.Chats, d.Crashes)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%d\t%d\n", d.Name, d.State, d.Since.UTC().Format(time.RFC3339),
+			d.Plugin, orDash(d.Version), d.Generation, orDash(strings.TrimPrefix(fmt.Sprint(d.Pid), "0")), orDash(d.Memory()), d.Chats, d.Crashes)
 	}
 	if err := table.Flush(); err != nil {
 		return err

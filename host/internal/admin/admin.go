@@ -39,6 +39,19 @@ type Desk struct {
 	Settled bool `json:"settled"`
 }
 
+// Memory is what the desk's processes have resident, for a person; empty if that
+// is not known.
+func (d Desk) Memory() string {
+	var all int64
+	for _, g := range d.Generations {
+		all += g.MemoryBytes
+	}
+	if all == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d MiB", all>>20)
+}
+
 // Notes are what a person should know of the desk beside its state.
 func (d Desk) Notes() []string {
 	notes := slices.DeleteFunc([]string{d.Waiting, d.PluginProblem, d.LastError}, func(s string) bool { return s == "" })

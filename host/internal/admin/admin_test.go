@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/deskhost/deskhost/host/internal/desk"
 )
@@ -19,6 +20,7 @@ var (
 	support = Desk{Status: desk.Status{
 		Name: "support", Plugin: "mock", Version: "1.2.3", State: desk.StateReady, Pid: 4711, Generation: 2, Since: since,
 		Restarts: 1, Crashes: 1, LastError: "exit status 2 <script>", SendDedupe: "key", Replay: "cursor",
+		Generations: []desk.GenerationStatus{{Number: 2, State: desk.StateReady, MemoryBytes: 5 << 20, CPUSeconds: 1.5}},
 	}, Chats: 3, Settled: true}
 	sales = Desk{Status: desk.Status{Name: "sales", Plugin: "mock", State: desk.StateStarting, Since: since}}
 )
@@ -55,7 +57,9 @@ func get(t *testing.T, o Options, url string, change ...func(*http.Request)) (st
 func TestDesks(t *testing.T) {
 	status, _, body := get(t, options(support), "http://127.0.0.1:8081/v1/desks")
 	const want = `{"desks":[{"name":"support","state":"ready","since":"2026-01-02T03:04:05Z","plugin":"mock","version":"1.2.3",` +
-		`"send_dedupe":"key","replay":"cursor","pid":4711,"generation":2,"restarts":1,"crashes":1,` +
+		`"send_dedupe":"key","replay":"cursor",` +
+		`"generations":[{"number":2,"state":"ready","since":"0001-01-01T00:00:00Z","pid":0,"version":"","sha256":"","chats":0,"memory_bytes":5242880,"cpu_seconds":1.5}],` +
+		`"pid":4711,"generation":2,"restarts":1,"crashes":1,` +
 		`"last_error":"exit status 2 \u003cscript\u003e","chats":3,"chats_away":0,"settled":true}]}`
 	if status != http.StatusOK || compact(t, body) != want {
 		t.Errorf("got %d %s\nwant %s", status, compact(t, body), want)
@@ -102,6 +106,17 @@ func TestReadyz(t *testing.T) {
 	}
 }
 
+func TestMetricsAreNamedAsIsTheCustom(t *testing.T) {
+	families, err := newRegistry(options(support, sales)).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	_, _, body := get(t, options(support, sales), "http://127.0.0.1/metrics")
 	for _, want := range []string{
@@ -117,6 +132,8 @@ func TestMetrics(t *testing.T) {
 		`deskhost_disk_free_bytes 7.340032e+06`,
 		`deskhost_disk_full 1`,
 		`deskhost_chats_open{desk="support"} 3`,
+		`deskhost_plugin_memory_bytes{desk="support",generation="2"} 5.24288e+06`,
+		`deskhost_plugin_cpu_seconds_total{desk="support",generation="2"} 1.5`,
 		"go_goroutines",
 	} {
 		if !strings.Contains(body, want+"\n") && !strings.Contains(body, want+" ") {

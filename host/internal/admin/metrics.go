@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,17 +28,19 @@ func newRegistry(o Options) *prometheus.Registry {
 
 var (
 	deskState      = prometheus.NewDesc("deskhost_desk_state", "1 for the state that the desk is in.", []string{"desk", "plugin", "version", "state"}, nil)
-	deskStateSince = prometheus.NewDesc("deskhost_desk_state_since_seconds", "When the desk got into its state, as Unix time.", []string{"desk"}, nil)
+	deskStateSince = prometheus.NewDesc("deskhost_desk_state_since_timestamp_seconds", "When the desk got into its state, as Unix time.", []string{"desk"}, nil)
 	deskGeneration = prometheus.NewDesc("deskhost_desk_generation", "Which process of the desk it is, counted over the life of the host.", []string{"desk"}, nil)
 	deskCrashes    = prometheus.NewDesc("deskhost_desk_crashes_total", "How often the desk's process ended by itself.", []string{"desk"}, nil)
 	deskRestarts   = prometheus.NewDesc("deskhost_desk_restarts_total", "How often the desk's process was started again.", []string{"desk"}, nil)
 	deskChats      = prometheus.NewDesc("deskhost_chats_open", "Conversations that are open.", []string{"desk"}, nil)
 	deskAway       = prometheus.NewDesc("deskhost_chats_away", "Open conversations that no process serves at this moment: the desk is down, or has not resumed them yet.", []string{"desk"}, nil)
+	pluginMemory   = prometheus.NewDesc("deskhost_plugin_memory_bytes", "Memory that a process of the desk and its children have resident; limits.plugin_memory bounds it.", []string{"desk", "generation"}, nil)
+	pluginCPU      = prometheus.NewDesc("deskhost_plugin_cpu_seconds_total", "Processor time that a process of the desk and its children have used.", []string{"desk", "generation"}, nil)
 	pluginFile     = prometheus.NewDesc("deskhost_plugin_file_taken", "1 for a file of the plugin folder that may run, 0 for one that is refused or missing.", []string{"file", "plugin", "version", "sha256"}, nil)
 	journalBytes   = prometheus.NewDesc("deskhost_journal_bytes", "What the journal takes on disk.", nil, nil)
 	diskFree       = prometheus.NewDesc("deskhost_disk_free_bytes", "What is left on the journal's disk; none if that cannot be told.", nil, nil)
 	diskFull       = prometheus.NewDesc("deskhost_disk_full", "1 while less than limits.disk_reserve is left: nothing new is begun.", nil, nil)
-	configLoaded   = prometheus.NewDesc("deskhost_config_loaded_seconds", "When the configuration that holds was read, as Unix time.", nil, nil)
+	configLoaded   = prometheus.NewDesc("deskhost_config_loaded_timestamp_seconds", "When the configuration that holds was read, as Unix time.", nil, nil)
 	configGood     = prometheus.NewDesc("deskhost_config_good", "0 if the configuration file as it is now was refused.", nil, nil)
 )
 
@@ -46,7 +49,7 @@ type collector struct{ Options }
 // Describe implements [prometheus.Collector].
 func (collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		deskState, deskStateSince, deskGeneration, deskCrashes, deskRestarts, deskChats, deskAway, pluginFile,
+		deskState, deskStateSince, deskGeneration, deskCrashes, deskRestarts, deskChats, deskAway, pluginMemory, pluginCPU, pluginFile,
 		journalBytes, diskFree, diskFull, configLoaded, configGood,
 	} {
 		to <- d
@@ -66,6 +69,14 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(deskRestarts, prometheus.CounterValue, float64(d.Restarts), d.Name)
 		gauge(deskChats, float64(d.Chats), d.Name)
 		gauge(deskAway, float64(d.ChatsAway), d.Name)
+		for _, g := range d.Generations {
+			if g.MemoryBytes == 0 { // not looked at yet, or the system does not tell
+				continue
+			}
+			number := strconv.FormatUint(g.Number, 10)
+			gauge(pluginMemory, float64(g.MemoryBytes), d.Name, number)
+			to <- prometheus.MustNewConstMetric(pluginCPU, prometheus.CounterValue, g.CPUSeconds, d.Name, number)
+		}
 	}
 	for _, p := range c.Plugins() {
 		gauge(pluginFile, truth(p.Problem == ""), p.File, p.Name, p.Version, p.SHA256)

@@ -154,7 +154,10 @@ func (d *Desk) Status() Status {
 	s := *d.status.Load()
 	s.Generations = slices.Clone(s.Generations)
 	for i := range s.Generations {
-		s.Generations[i].Chats = d.opts.Handler.Chats(s.Name, s.Generations[i].Number)
+		g := &s.Generations[i]
+		g.Chats = d.opts.Handler.Chats(s.Name, g.Number)
+		used := g.proc.Usage()
+		g.MemoryBytes, g.CPUSeconds = used.Memory, used.CPU.Seconds()
 	}
 	return s
 }

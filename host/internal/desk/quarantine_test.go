@@ -30,6 +30,7 @@ type ghost struct {
 }
 
 func (g *ghost) Pid() int                { return 1 }
+func (g *ghost) Usage() process.Usage    { return process.Usage{} }
 func (g *ghost) Exited() <-chan struct{} { return g.exited }
 func (g *ghost) Exit() *process.ExitError {
 	return &process.ExitError{Name: "ghost", Status: "signal: killed"}

@@ -47,6 +47,7 @@ type running struct {
 // live is what is needed of a [process.Process] once it has been started.
 type live interface {
 	Pid() int
+	Usage() process.Usage
 	Exited() <-chan struct{}
 	Exit() *process.ExitError
 	Stop(ctx context.Context) error

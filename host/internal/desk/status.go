@@ -83,6 +83,13 @@ type GenerationStatus struct {
 	SHA256  string    `json:"sha256"`
 	// Chats is how many it has now.
 	Chats int `json:"chats"`
+	// MemoryBytes is what it and its children have resident, CPUSeconds the
+	// processor time that they have used, both of a second ago; 0 where the system
+	// does not tell.
+	MemoryBytes int64   `json:"memory_bytes,omitempty"`
+	CPUSeconds  float64 `json:"cpu_seconds,omitempty"`
+
+	proc live
 }
 
 // operatorError marks an error that waiting does not cure.
@@ -131,7 +138,7 @@ func (d *Desk) generations(g *running, older []*running) {
 	add := func(of *running, state State, since time.Time) {
 		all = append(all, GenerationStatus{
 			Number: of.number, State: state, Since: since, Pid: of.proc.Pid(),
-			Version: of.describe.GetVersion(), SHA256: of.plugin.SHA256,
+			Version: of.describe.GetVersion(), SHA256: of.plugin.SHA256, proc: of.proc,
 		})
 	}
 	if g != nil {

@@ -22,6 +22,8 @@ var urlForm = regexp.MustCompile(`http://[^\s,/]+`)
 type Host struct {
 	t    testing.TB
 	File string
+	// settings are what is written in File.
+	settings map[string]any
 
 	mu      sync.Mutex
 	process *Process
@@ -43,17 +45,23 @@ func NewHost(t testing.TB, settings map[string]any) *Host {
 		"plugin_dir": PluginDir(),
 		"limits":     Unlimited(nil),
 	}
-	maps.Copy(all, settings)
-	// JSON is YAML.
-	text, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &Host{t: t, File: filepath.Join(dir, "deskhost.yaml"), up: make(chan struct{})}
-	if err := os.WriteFile(h.File, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	h := &Host{t: t, File: filepath.Join(dir, "deskhost.yaml"), settings: all, up: make(chan struct{})}
+	h.Configure(settings)
 	return h
+}
+
+// Configure changes some settings in the configuration file.
+func (h *Host) Configure(changes map[string]any) {
+	h.t.Helper()
+	maps.Copy(h.settings, changes)
+	// JSON is YAML.
+	text, err := json.MarshalIndent(h.settings, "", "  ")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.WriteFile(h.File, text, 0o600); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // Unlimited returns limits that leave room for thousands of users at one

@@ -272,7 +272,8 @@ func (p *Page) follow() {
 		if p.ctx.Err() != nil {
 			return
 		}
-		if !p.host.replaced(url) {
+		// A host that closes it so wants it to be opened again.
+		if !websocket.IsCloseError(err, websocket.CloseServiceRestart) && !p.host.replaced(url) {
 			p.t.Errorf("the socket of session %s was lost while the host lived: %v", p.SessionID, err)
 			return
 		}

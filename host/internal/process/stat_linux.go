@@ -28,6 +28,8 @@ const (
 	statState    = 0
 	statUser     = 11
 	statSystem   = 12
+	statReaped   = 13 // of children that have ended, in user mode
+	statReapedIn = 14 // and in the system
 	statStart    = 19
 	statResident = 21
 )
@@ -56,7 +58,7 @@ func readStat(pid int) (stat, error) {
 		return n
 	}
 	s.start = number(statStart)
-	s.cpu = time.Duration(number(statUser)+number(statSystem)) * clockTick
+	s.cpu = time.Duration(number(statUser)+number(statSystem)+number(statReaped)+number(statReapedIn)) * clockTick
 	s.resident = int64(number(statResident)) * int64(os.Getpagesize())
 	return s, err
 }

@@ -9,7 +9,7 @@ import (
 type Usage struct {
 	// Memory is resident, in bytes.
 	Memory int64
-	// CPU is the processor time so far of those that live.
+	// CPU is the processor time so far, that of children which have ended included.
 	CPU time.Duration
 }
 

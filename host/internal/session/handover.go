@@ -25,9 +25,9 @@ const (
 	// quiesceTimeout bounds QuiesceChat.
 	quiesceTimeout = 15 * time.Second
 	// A chat that could not be handed over stays where it is, and is tried again
-	// after moveRetryMin, four times that, and so on up to moveRetryMax.
-	moveRetryMin = time.Second
-	moveRetryMax = 10 * time.Minute
+	// after moveRetryFirst, four times that, and so on up to moveRetryLongest.
+	moveRetryFirst   = time.Second
+	moveRetryLongest = 10 * time.Minute
 )
 
 // move is a chat on its way from one generation to another.
@@ -142,7 +142,7 @@ func (sh *shard) moved(c *chat, m *move, err error) {
 
 // moveBack has the generation before serve the chat on.
 func (sh *shard) moveBack(c *chat, m *move, call string, cause error) {
-	wait := min(moveRetryMin<<min(2*c.moveRetry.n, 20), moveRetryMax)
+	wait := min(moveRetryFirst<<min(2*c.moveRetry.n, 20), moveRetryLongest)
 	c.moveRetry.n++
 	c.moveRetry.at = sh.now.Add(wait)
 	sh.svc.log.Warn("a chat could not be handed over; the process before serves it on", "desk", c.deskName(), "chat", c.id(),

@@ -54,7 +54,11 @@ func (d Desk) Memory() string {
 
 // Notes are what a person should know of the desk beside its state.
 func (d Desk) Notes() []string {
-	notes := slices.DeleteFunc([]string{d.Waiting, d.PluginProblem, d.LastError}, func(s string) bool { return s == "" })
+	failed := d.LastError
+	if failed != "" && d.State == desk.StateReady {
+		failed = "ready; the last failure was: " + failed
+	}
+	notes := slices.DeleteFunc([]string{d.Waiting, d.PluginProblem, failed}, func(s string) bool { return s == "" })
 	for _, g := range d.Generations {
 		what := "whose chats go over to the newest"
 		switch g.State {
@@ -67,6 +71,17 @@ func (d Desk) Notes() []string {
 			g.Number, g.Version, g.Pid, g.Chats, d.Chats, what))
 	}
 	return notes
+}
+
+// brief is the beginning of a note: the page is to be taken in at a glance, and
+// what a plugin wrote at its end can be long.
+func brief(note string) string {
+	const most = 3
+	lines := strings.SplitAfterN(note, "\n", most+1)
+	if len(lines) <= most {
+		return note
+	}
+	return strings.Join(lines[:most], "") + "  … the log and deskhost plugin list have all of it"
 }
 
 // Plugin is one file of the plugin folder.
@@ -210,6 +225,7 @@ var statusSource string
 
 var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
 	"megabytes": func(bytes uint64) uint64 { return bytes >> 20 },
+	"brief":     brief,
 }).Parse(statusSource))
 
 func (h *handler) page(w http.ResponseWriter, _ *http.Request) {

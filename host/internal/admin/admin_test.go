@@ -122,6 +122,7 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		`deskhost_build_info{version="9.9.9"} 1`,
 		`deskhost_desk_state{desk="support",plugin="mock",state="ready",version="1.2.3"} 1`,
+		`deskhost_desk_state{desk="support",plugin="mock",state="quarantined",version="1.2.3"} 0`,
 		`deskhost_desk_state{desk="sales",plugin="mock",state="starting",version=""} 1`,
 		`deskhost_desk_restarts_total{desk="support"} 1`,
 		`deskhost_desk_crashes_total{desk="support"} 1`,
@@ -147,7 +148,7 @@ func TestStatusPage(t *testing.T) {
 	if status != http.StatusOK || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("got %d %v", status, header)
 	}
-	for _, want := range []string{"Version 9.9.9", "<td>support</td>", ">ready</td>", "4711", "mock 1.2.3", "exit status 2 &lt;script&gt;", "<td>sales</td>", "lisen: there is no such key", "7 MiB are free", "The disk is nearly full"} {
+	for _, want := range []string{"Version 9.9.9", "<td>support</td>", ">ready<small>since 2026-01-02 03:04:05</small>", "4711", "mock 1.2.3", "ready; the last failure was: exit status 2 &lt;script&gt;", "<td>sales</td>", "lisen: there is no such key", "7 MiB are free", "The disk is nearly full"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %s", want)
 		}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/deskhost/deskhost/host/internal/desk"
 )
 
 // newRegistry holds the host's metrics. They are gathered when asked for, from
@@ -27,7 +29,7 @@ func newRegistry(o Options) *prometheus.Registry {
 }
 
 var (
-	deskState      = prometheus.NewDesc("deskhost_desk_state", "1 for the state that the desk is in.", []string{"desk", "plugin", "version", "state"}, nil)
+	deskState      = prometheus.NewDesc("deskhost_desk_state", "1 for the state that the desk is in, 0 for the others.", []string{"desk", "plugin", "version", "state"}, nil)
 	deskStateSince = prometheus.NewDesc("deskhost_desk_state_since_timestamp_seconds", "When the desk got into its state, as Unix time.", []string{"desk"}, nil)
 	deskGeneration = prometheus.NewDesc("deskhost_desk_generation", "Which process of the desk it is, counted over the life of the host.", []string{"desk"}, nil)
 	deskCrashes    = prometheus.NewDesc("deskhost_desk_crashes_total", "How often the desk's process ended by itself.", []string{"desk"}, nil)
@@ -43,6 +45,12 @@ var (
 	configLoaded   = prometheus.NewDesc("deskhost_config_loaded_timestamp_seconds", "When the configuration that holds was read, as Unix time.", nil, nil)
 	configGood     = prometheus.NewDesc("deskhost_config_good", "0 if the configuration file as it is now was refused.", nil, nil)
 )
+
+// deskStates are those that an alert can ask for.
+var deskStates = []desk.State{
+	desk.StateStarting, desk.StateReady, desk.StateDraining, desk.StateBackingOff,
+	desk.StateFailed, desk.StateQuarantined, desk.StateDisabled,
+}
 
 type collector struct{ Options }
 
@@ -62,7 +70,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	for _, d := range c.Desks() {
-		gauge(deskState, 1, d.Name, d.Plugin, d.Version, string(d.State))
+		for _, state := range deskStates {
+			gauge(deskState, truth(d.State == state), d.Name, d.Plugin, d.Version, string(state))
+		}
 		gauge(deskStateSince, unix(d.Since), d.Name)
 		gauge(deskGeneration, float64(d.Generation), d.Name)
 		to <- prometheus.MustNewConstMetric(deskCrashes, prometheus.CounterValue, float64(d.Crashes), d.Name)

@@ -13,8 +13,13 @@ export const options: PublicConfig & { exposeServiceManagerForTesting: boolean }
   openChatByDefault: true,
   messaging: { customSendMessage: answer },
   serviceDeskFactory: serviceDeskFactory({ locale: navigator.language, ...(desk && { desk }) }),
-  // The widget's own words tell the user to connect again, which is done for them.
-  strings: { agent_disconnected: "The connection was lost. It comes back by itself." },
+  // The widget's own words tell the user to connect again, which is done for them, and that they have
+  // ended what somebody else did.
+  strings: {
+    agent_disconnected: "The connection was lost. It comes back by itself.",
+    agent_conversationWasEnded: "The chat has ended.",
+    errors_singleMessage: "This message may not have arrived.",
+  },
   serviceDesk: {
     skipConnectHumanAgentCard: query.has("skip"),
     ...(query.has("availability") && { availabilityTimeoutSeconds: Number(query.get("availability")) }),

@@ -165,7 +165,10 @@ describe("waiting", () => {
   });
 
   test("nobody joins in the widget's time", async () => {
-    const { page, atDesk } = await waiting("?join=1");
+    const page = await open("?join=1");
+    await page.asks();
+    await page.button("Connect to agent").click();
+    const { atDesk } = await agent();
     await page.sees("No agents accepted the chat");
     await page.is("none");
     await over(atDesk);
@@ -568,6 +571,7 @@ describe("the host is killed and started again", () => {
     host.loseData();
     await host.start();
     await page.sees("The chat was ended, as the connection to the agent was lost.");
+    await page.sees("The chat has ended.");
     await page.is("none");
     await page.close();
   });

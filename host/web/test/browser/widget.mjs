@@ -51,7 +51,7 @@ export class Widget extends Page {
 
   /** Waits for the mark that the widget puts below a message of the user's, or with false until it is gone. */
   async failed(text, failed = true) {
-    const mark = this.log.filter({ hasText: text }).getByText("There is an error with the message");
+    const mark = this.log.filter({ hasText: text }).getByText("This message may not have arrived.");
     await mark.waitFor({ state: failed ? "visible" : "detached" });
   }
 

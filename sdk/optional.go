@@ -96,11 +96,14 @@ type UserReadRequest struct {
 // host, and when the plugin is upgraded in working hours.
 type Resumer interface {
 	// ResumeChat picks an open chat up by its state. What the desk said
-	// meanwhile follows as events. It is idempotent. [ChatUnknown] and
-	// [ChatOver] end the chat; any other failure is tried again.
+	// meanwhile follows as events. It is idempotent, and also asks a process to
+	// take a chat back that it has quiesced. [ChatUnknown] and [ChatOver] end the
+	// chat; any other failure is tried again.
 	ResumeChat(ctx context.Context, req *ResumeChatRequest) error
 	// QuiesceChat lets a chat go without ending it: stop reading, have every
-	// event emitted, return the final state. Another process resumes it.
+	// event emitted, return the final state. Another process resumes it. After
+	// [ChatUnknown] that is done from the state that the host has; [ChatOver] ends
+	// the chat; after any other failure this process is asked to resume it.
 	QuiesceChat(ctx context.Context, req *QuiesceChatRequest) (*QuiesceChatResponse, error)
 }
 

@@ -202,7 +202,7 @@ func (d *Desk) quiesce(ctx context.Context, id string) (*sdk.ResumeState, error)
 		}
 	}
 	if c.dropped {
-		return nil, sdk.Fail(sdk.ChatOver, "the chat has ended meanwhile")
+		return nil, sdk.Fail(sdk.ChatUnknown, "this process does not serve the chat any more")
 	}
 	d.drop(c)
 	return state{Conversation: c.conversation, Cursor: c.cursor, Away: c.away}.resume(), nil

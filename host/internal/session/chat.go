@@ -400,6 +400,19 @@ func (sh *shard) stepLimits(c *chat) {
 	}
 }
 
+// warn logs trouble with a chat: the first hundred times at its desk, then at most
+// ten times a second.
+func (sh *shard) warn(c *chat, what string, more ...any) {
+	say := func() {
+		sh.svc.log.Warn(what, append([]any{"desk", c.deskName(), "chat", c.id()}, more...)...)
+	}
+	if d := sh.svc.desk(c.deskName()); d != nil {
+		d.warned.Do(say)
+	} else {
+		say()
+	}
+}
+
 // setAway tells the user whether the desk serves the chat.
 func (sh *shard) setAway(c *chat, away bool) {
 	if c.head.GetDeskAway() == away {
@@ -555,7 +568,7 @@ func (sh *shard) startDone(c *chat, g desk.Generation, err error) {
 		return
 	}
 	f := failure(err)
-	sh.svc.log.Warn("a chat could not be started", "desk", c.deskName(), "chat", c.id(),
+	sh.warn(c, "a chat could not be started",
 		"attempt", c.head.GetStartAttempts(), "outcome", f.Kind, "error", f)
 	switch f.Kind {
 	case deskv1.FailureKind_FAILURE_KIND_RETRY, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN:
@@ -616,7 +629,7 @@ func (sh *shard) resumeDone(c *chat, g desk.Generation, err error) {
 		return
 	}
 	f := failure(err)
-	sh.svc.log.Warn("a chat could not be resumed", "desk", c.deskName(), "chat", c.id(), "outcome", f.Kind, "error", f)
+	sh.warn(c, "a chat could not be resumed", "outcome", f.Kind, "error", f)
 	switch f.Kind {
 	case deskv1.FailureKind_FAILURE_KIND_RETRY, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN:
 		c.linkRetry.later(sh.now, f.RetryAfter)
@@ -702,7 +715,7 @@ func (sh *shard) sendDone(c *chat, o *out, unclear bool, err error) {
 		return
 	}
 	f := failure(err)
-	sh.svc.log.Warn("a message could not be delivered", "desk", c.deskName(), "chat", c.id(), "message", o.record.GetId(),
+	sh.warn(c, "a message could not be delivered", "message", o.record.GetId(),
 		"attempt", o.record.GetAttempts(), "outcome", f.Kind, "error", f)
 	fail := func(reason string) {
 		if unclear { // said of this try only
@@ -781,7 +794,7 @@ func (sh *shard) stepNews(c *chat) {
 				c.update.wanted = true
 				c.updateRetry.later(sh.now, f.RetryAfter)
 			default:
-				sh.svc.log.Warn("a desk did not take the user's new state", "desk", c.deskName(), "chat", c.id(), "outcome", f.Kind, "error", f)
+				sh.warn(c, "a desk did not take the user's new state", "outcome", f.Kind, "error", f)
 			}
 		})
 	}

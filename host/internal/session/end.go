@@ -124,7 +124,7 @@ func (sh *shard) endDone(c *chat, err error) {
 	default: // it will not answer otherwise next time
 		sh.endSettled(c)
 	}
-	sh.svc.log.Warn("a chat could not be ended at its desk", "desk", c.deskName(), "chat", c.id(),
+	sh.warn(c, "a chat could not be ended at its desk",
 		"attempt", c.head.GetEndAttempts(), "outcome", f.Kind, "error", f)
 }
 

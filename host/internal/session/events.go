@@ -243,7 +243,7 @@ func (sh *shard) failMessage(c *chat, id string) *desk.Refusal {
 // applyError tells the page of trouble at the desk.
 func (sh *shard) applyError(c *chat, p *deskv1.ErrorStatus) *desk.Refusal {
 	if p.GetLogMessage() != "" {
-		sh.svc.log.Warn("a desk reports trouble", "desk", c.deskName(), "chat", c.id(), "kind", p.GetKind(), "message", p.GetLogMessage())
+		sh.warn(c, "a desk reports trouble", "kind", p.GetKind(), "message", p.GetLogMessage())
 	}
 	switch p.GetKind() {
 	case deskv1.ErrorKind_ERROR_KIND_CONNECTING:

@@ -145,7 +145,7 @@ func (sh *shard) moveBack(c *chat, m *move, call string, cause error) {
 	wait := min(moveRetryFirst<<min(2*c.moveRetry.n, 20), moveRetryLongest)
 	c.moveRetry.n++
 	c.moveRetry.at = sh.now.Add(wait)
-	sh.svc.log.Warn("a chat could not be handed over; the process before serves it on", "desk", c.deskName(), "chat", c.id(),
+	sh.warn(c, "a chat could not be handed over; the process before serves it on",
 		"from", m.from.Number(), "to", m.to.Number(), "call", call, "again_in", wait, "error", cause)
 	if c.linked {
 		c.linked, c.quiet, c.awaySince = false, true, sh.now

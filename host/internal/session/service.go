@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -90,6 +91,8 @@ type deskState struct {
 	chats, away atomic.Int64
 	// resumes are the ResumeChat calls under way.
 	resumes resumes
+	// warned keeps trouble with each of thousands of chats from filling the log.
+	warned rate.Sometimes
 
 	mu    sync.Mutex
 	owned map[uint64]int // how many chats each generation has
@@ -146,7 +149,7 @@ func (s *Service) Reconfigure(desks []string, defaultDesk string, limits Limits)
 	}
 	for _, name := range desks {
 		if next.desks[name] == nil {
-			next.desks[name] = new(deskState)
+			next.desks[name] = &deskState{warned: rate.Sometimes{First: 100, Interval: 100 * time.Millisecond}}
 		}
 	}
 	s.settings.Store(next)

@@ -53,7 +53,7 @@ type account struct {
 	found []violation
 }
 
-func (a *account) report(kind, format string, args ...any) {
+func (a *account) foundf(kind, format string, args ...any) {
 	a.found = append(a.found, violation{kind, a.session, fmt.Sprintf(format, args...)})
 }
 
@@ -120,16 +120,16 @@ func (a *account) comparePage() {
 	for i := range max(len(a.seen), len(a.journal)) {
 		switch {
 		case i >= len(a.seen):
-			a.report(lost, "the page was not shown entry %s", &a.journal[i])
+			a.foundf(lost, "the page was not shown entry %s", &a.journal[i])
 		case i >= len(a.journal):
-			a.report(lost, "the journal does not have what the page was shown: %s", &a.seen[i])
+			a.foundf(lost, "the journal does not have what the page was shown: %s", &a.seen[i])
 		case a.seen[i].whole != a.journal[i].whole:
-			a.report(changed, "the page was shown %s, the journal has %s", &a.seen[i], &a.journal[i])
+			a.foundf(changed, "the page was shown %s, the journal has %s", &a.seen[i], &a.journal[i])
 		}
 	}
 	for i, e := range a.journal {
 		if e.Seq != uint64(i)+1 {
-			a.report(lost, "entry %d of the journal has the seq %d", i+1, e.Seq)
+			a.foundf(lost, "entry %d of the journal has the seq %d", i+1, e.Seq)
 			return // so will all that follow
 		}
 	}
@@ -146,7 +146,7 @@ func (a *account) compareTranscript() {
 		return sums
 	}
 	if got, want := said(a.transcript), said(a.journal); !slices.Equal(got, want) {
-		a.report(changed, "the transcript has %d messages that are not the %d of the journal", len(got), len(want))
+		a.foundf(changed, "the transcript has %d messages that are not the %d of the journal", len(got), len(want))
 	}
 }
 
@@ -155,34 +155,34 @@ func (a *account) compareRequests(all []*talk) {
 	byRequest := map[string]*talk{}
 	for _, t := range all {
 		if len(t.requested) != 1 {
-			a.report(doubled, "chat %s was requested %d times", t.id, len(t.requested))
+			a.foundf(doubled, "chat %s was requested %d times", t.id, len(t.requested))
 			continue
 		}
 		name := t.requested[0].Text // it begins with the request's id
 		if byRequest[name] != nil {
-			a.report(doubled, "request %s opened the chats %s and %s", name, byRequest[name].id, t.id)
+			a.foundf(doubled, "request %s opened the chats %s and %s", name, byRequest[name].id, t.id)
 		}
 		byRequest[name] = t
 		if !slices.ContainsFunc(a.requests, func(r *request) bool { return r.id == name }) {
-			a.report(changed, "nobody has requested chat %s", t.id)
+			a.foundf(changed, "nobody has requested chat %s", t.id)
 		}
 		if len(t.ended) > 1 {
-			a.report(doubled, "chat %s ended %d times", t.id, len(t.ended))
+			a.foundf(doubled, "chat %s ended %d times", t.id, len(t.ended))
 		}
 	}
 	for _, r := range a.requests {
 		t := byRequest[r.id]
 		switch {
 		case r.status == 0:
-			a.report(unsettled, "the request %s of a chat was never answered", r.id)
+			a.foundf(unsettled, "the request %s of a chat was never answered", r.id)
 		case r.opened() && (t == nil || t.id != r.chatID):
-			a.report(lost, "chat %s, which the host has opened for request %s, is not in the journal", r.chatID, r.id)
+			a.foundf(lost, "chat %s, which the host has opened for request %s, is not in the journal", r.chatID, r.id)
 		case r.opened() && r.ended && len(t.ended) == 0:
-			a.report(lost, "chat %s, which the host has ended, is open in the journal", r.chatID)
+			a.foundf(lost, "chat %s, which the host has ended, is open in the journal", r.chatID)
 		case r.opened() && len(t.ended) > 0 && (!r.ending || t.ended[0].By != "user"):
-			a.report(ended, "chat %s was ended by the %s (%s), the user had asked: %v", r.chatID, t.ended[0].By, t.ended[0].Reason, r.ending)
+			a.foundf(ended, "chat %s was ended by the %s (%s), the user had asked: %v", r.chatID, t.ended[0].By, t.ended[0].Reason, r.ending)
 		case !r.opened() && t != nil && len(t.ended) == 0:
-			a.report(unsettled, "chat %s is open, its request was answered with %d %s", t.id, r.status, r.code)
+			a.foundf(unsettled, "chat %s is open, its request was answered with %d %s", t.id, r.status, r.code)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func (a *account) compareTaken(all []*talk) {
 	for _, t := range all {
 		for _, e := range t.fromUser {
 			if before, twice := in[e.ID]; twice {
-				a.report(doubled, "message %s is entry %d and entry %d", e.ID, before.Seq, e.Seq)
+				a.foundf(doubled, "message %s is entry %d and entry %d", e.ID, before.Seq, e.Seq)
 			}
 			in[e.ID] = e
 		}
@@ -204,21 +204,21 @@ func (a *account) compareTaken(all []*talk) {
 		delete(in, m.id)
 		switch {
 		case m.status == 0:
-			a.report(unsettled, "message %s was never answered", m.id)
+			a.foundf(unsettled, "message %s was never answered", m.id)
 		case m.taken() && !there:
-			a.report(lost, "message %s, which the host has taken (%d %s, entry %d), is not in the journal", m.id, m.status, m.word, m.seq)
+			a.foundf(lost, "message %s, which the host has taken (%d %s, entry %d), is not in the journal", m.id, m.status, m.word, m.seq)
 		case m.taken() && (e.Seq != m.seq || e.ChatID != m.chatID || e.sum != m.sum):
-			a.report(changed, "message %s of chat %s was entry %d by the answer, the journal has %s", m.id, m.chatID, m.seq, &e)
+			a.foundf(changed, "message %s of chat %s was entry %d by the answer, the journal has %s", m.id, m.chatID, m.seq, &e)
 		case !m.taken() && there:
-			a.report(changed, "message %s was refused (%d %s) and is entry %d", m.id, m.status, m.word, e.Seq)
+			a.foundf(changed, "message %s was refused (%d %s) and is entry %d", m.id, m.status, m.word, e.Seq)
 		}
 		if there && e.Seq < last {
-			a.report(outOfOrder, "message %s is entry %d, before one that was sent earlier", m.id, e.Seq)
+			a.foundf(outOfOrder, "message %s is entry %d, before one that was sent earlier", m.id, e.Seq)
 		}
 		last = max(last, e.Seq)
 	}
 	for id, e := range in {
-		a.report(changed, "nobody has sent message %s, entry %d", id, e.Seq)
+		a.foundf(changed, "nobody has sent message %s, entry %d", id, e.Seq)
 	}
 }
 
@@ -243,35 +243,14 @@ func (a *account) compareChat(t *talk) {
 	}
 	switch {
 	case over && known && !deskOver:
-		a.report(unsettled, "chat %s has ended, and is open at the desk", t.id)
+		a.foundf(unsettled, "chat %s has ended, and is open at the desk", t.id)
 	case !over && deskOver:
-		a.report(ended, "chat %s is open, and has ended at the desk", t.id)
+		a.foundf(ended, "chat %s is open, and has ended at the desk", t.id)
 	case !over && !known:
-		a.report(lost, "the desk does not know chat %s", t.id)
+		a.foundf(lost, "the desk does not know chat %s", t.id)
 	}
 
-	outcome := map[string]string{}
-	for _, e := range t.fromUser {
-		switch all := t.outcomes[e.ID]; len(all) {
-		case 0:
-			a.report(unsettled, "message %s has no outcome", &e)
-		case 1:
-			outcome[e.ID] = all[0].Status
-			if a.dedupe && all[0].Status == "unknown" && !over {
-				a.report(lost, "nobody knows of message %s, though its desk could tell", &e)
-			}
-			if all[0].Status == "failed" && !over {
-				a.report(lost, "message %s has failed (%s) in an open chat", &e, all[0].Reason)
-			}
-		default:
-			a.report(doubled, "message %s has %d outcomes", &e, len(all))
-		}
-	}
-	for _, m := range a.sent {
-		if m.taken() && m.chatID == t.id && (m.word == "delivered" || m.word == "failed" || m.word == "unknown") && outcome[m.id] != m.word {
-			a.report(changed, "message %s was answered with %s, its outcome is %q", m.id, m.word, outcome[m.id])
-		}
-	}
+	outcome := a.compareOutcomes(t)
 	a.compareWays("message to the desk", said(t.fromUser), fromUser, func(id string) way {
 		switch outcome[id] {
 		case "delivered":
@@ -289,6 +268,34 @@ func (a *account) compareChat(t *talk) {
 		}
 		return must
 	})
+}
+
+// compareOutcomes returns what became of each message of a chat.
+func (a *account) compareOutcomes(t *talk) (outcome map[string]string) {
+	over := len(t.ended) > 0
+	outcome = map[string]string{}
+	for _, e := range t.fromUser {
+		switch all := t.outcomes[e.ID]; len(all) {
+		case 0:
+			a.foundf(unsettled, "message %s has no outcome", &e)
+		case 1:
+			outcome[e.ID] = all[0].Status
+			if a.dedupe && all[0].Status == "unknown" && !over {
+				a.foundf(lost, "nobody knows of message %s, though its desk could tell", &e)
+			}
+			if all[0].Status == "failed" && !over {
+				a.foundf(lost, "message %s has failed (%s) in an open chat", &e, all[0].Reason)
+			}
+		default:
+			a.foundf(doubled, "message %s has %d outcomes", &e, len(all))
+		}
+	}
+	for _, m := range a.sent {
+		if m.taken() && m.chatID == t.id && (m.word == "delivered" || m.word == "failed" || m.word == "unknown") && outcome[m.id] != m.word {
+			a.foundf(changed, "message %s was answered with %s, its outcome is %q", m.id, m.word, outcome[m.id])
+		}
+	}
+	return outcome
 }
 
 // item is something on its way between the desk and a page.
@@ -331,17 +338,17 @@ func (a *account) compareWays(what string, sent, arrived []item, wayOf func(id s
 		i, known := place[got.id]
 		switch {
 		case !known:
-			a.report(changed, "%s that nobody has sent: %s", what, got.text)
+			a.foundf(changed, "%s that nobody has sent: %s", what, got.text)
 			continue
 		case came[got.id]:
-			a.report(doubled, "%s came again: %s", what, got.text)
+			a.foundf(doubled, "%s came again: %s", what, got.text)
 			continue
 		case sent[i].sum != got.sum:
-			a.report(changed, "%s was %s and is %s", what, sent[i].text, got.text)
+			a.foundf(changed, "%s was %s and is %s", what, sent[i].text, got.text)
 		case wayOf(got.id) == mustNot:
-			a.report(changed, "%s has failed, and came: %s", what, got.text)
+			a.foundf(changed, "%s has failed, and came: %s", what, got.text)
 		case wayOf(got.id) != may && i < last:
-			a.report(outOfOrder, "%s came behind a later one: %s", what, got.text)
+			a.foundf(outOfOrder, "%s came behind a later one: %s", what, got.text)
 		}
 		came[got.id] = true
 		if wayOf(got.id) != may {
@@ -352,7 +359,7 @@ func (a *account) compareWays(what string, sent, arrived []item, wayOf func(id s
 	for i, s := range sent {
 		w := wayOf(s.id)
 		if !came[s.id] && (w == must || w == mayLater && i < furthest) {
-			a.report(lost, "%s did not come: %s", what, s.text)
+			a.foundf(lost, "%s did not come: %s", what, s.text)
 		}
 	}
 }

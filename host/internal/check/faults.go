@@ -169,7 +169,7 @@ func (r *run) slowDown(ctx context.Context, rng *rand.Rand) error {
 			continue
 		}
 		for i := range 30 {
-			if _, err := r.desk.say(ctx, chat.chatID, filled(fmt.Sprintf("long%d", i), 200<<10)); err != nil {
+			if err := r.desk.say(ctx, chat.chatID, filled(fmt.Sprintf("long%d", i), 200<<10)); err != nil {
 				return err
 			}
 		}

@@ -75,7 +75,7 @@ func (o options) main(ctx context.Context) int {
 	}
 	res.print(os.Stdout, o)
 	if len(res.violations) > 0 {
-		fmt.Printf("\nThe logs, and the stories of these sessions, are in %s\n", dir)
+		fmt.Fprintf(os.Stdout, "\nThe logs, and the stories of these sessions, are in %s\n", dir)
 		return 1
 	}
 	if err := os.RemoveAll(dir); err != nil {

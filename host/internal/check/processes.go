@@ -92,7 +92,7 @@ func launch(logFile, text, program string, args ...string) (p *process, line str
 	if err != nil {
 		return nil, "", err
 	}
-	p = &process{cmd: exec.Command(program, args...), exited: make(chan struct{})}
+	p = &process{cmd: exec.CommandContext(context.Background(), program, args...), exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = write, stderr
 	err = p.cmd.Start()
 	_ = write.Close() // the process has its own
@@ -192,21 +192,21 @@ func (d *desk) goWrong(faults map[string]any, long time.Duration) error {
 func (d *desk) recover() error { return d.goWrong(map[string]any{}, 0) }
 
 func (d *desk) put(faults map[string]any) error {
-	return call(context.Background(), http.MethodPut, d.url+"/console/api/faults", "", faults, nil)
+	return call(context.Background(), http.MethodPut, d.url+"/console/api/faults", faults, nil)
 }
 
-// say has the agent of a chat say texts. It tells false if the chat is over.
-func (d *desk) say(ctx context.Context, chatID string, texts ...string) (bool, error) {
+// say has the agent of a chat say texts. A chat that is over is left alone.
+func (d *desk) say(ctx context.Context, chatID string, texts ...string) error {
 	var steps []map[string]string
 	for _, text := range texts {
 		steps = append(steps, map[string]string{"say": text})
 	}
-	err := call(ctx, http.MethodPost, d.url+"/console/api/conversations/"+url.PathEscape(chatID), "",
+	err := call(ctx, http.MethodPost, d.url+"/console/api/conversations/"+url.PathEscape(chatID),
 		map[string]any{"agent": "ada", "do": steps}, nil)
 	if p := (*problem)(nil); errors.As(err, &p) && (p.status == http.StatusGone || p.status == http.StatusNotFound) {
-		return false, nil
+		return nil
 	}
-	return err == nil, err
+	return err
 }
 
 // history is the desk's account of a chat; nil if it does not know it.
@@ -218,7 +218,7 @@ func (d *desk) history(ctx context.Context, chatID string) ([]deskEvent, error) 
 			Events []deskEvent `json:"events"`
 			More   bool        `json:"more"`
 		}
-		err := call(ctx, http.MethodGet, fmt.Sprintf("%s/v1/conversations/%s/events?after=%d", d.url, url.PathEscape(chatID), after), "", nil, &h)
+		err := call(ctx, http.MethodGet, fmt.Sprintf("%s/v1/conversations/%s/events?after=%d", d.url, url.PathEscape(chatID), after), nil, &h)
 		if p := (*problem)(nil); errors.As(err, &p) && p.status == http.StatusNotFound {
 			return nil, nil
 		}
@@ -280,7 +280,7 @@ func (o options) startHost(deskURL string, fell func(string)) (*host, error) {
 	if err := os.WriteFile(h.config, text, 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(filepath.Join(o.dir, "plugins.d"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(o.dir, "plugins.d"), 0o755); err != nil { //nolint:gosec // as an operator's is
 		return nil, err
 	}
 	if err := h.replacePlugin(); err != nil {
@@ -370,7 +370,7 @@ func (h *host) status(ctx context.Context, name string) (deskStatus, error) {
 	var answer struct {
 		Desks []deskStatus `json:"desks"`
 	}
-	if err := call(ctx, http.MethodGet, h.admin+"/v1/desks", "", nil, &answer); err != nil {
+	if err := call(ctx, http.MethodGet, h.admin+"/v1/desks", nil, &answer); err != nil {
 		return deskStatus{}, err
 	}
 	for _, d := range answer.Desks {
@@ -427,11 +427,13 @@ func (p *problem) Error() string { return fmt.Sprintf("answered with %d %s", p.s
 // direct calls what must not be disturbed: the desk, and the host's operators' door.
 var direct = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 20 * time.Second}}
 
-// call makes one call and decodes the answer, which must be a success.
-func call(ctx context.Context, method, address, token string, body, answer any) error {
-	return callBy(ctx, direct, method, address, token, body, answer)
+// call makes a call that must not be disturbed.
+func call(ctx context.Context, method, address string, body, answer any) error {
+	return callBy(ctx, direct, method, address, "", body, answer)
 }
 
+// callBy makes one call and decodes the answer. One that is no success is a
+// [problem].
 func callBy(ctx context.Context, client *http.Client, method, address, token string, body, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, patience/2)
 	defer cancel()

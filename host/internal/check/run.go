@@ -172,8 +172,9 @@ func (r *run) load(ctx, life context.Context) error {
 	}
 	busy.Go(func() { r.progress(talking) })
 	err := r.inject(ctx)
-	for err == nil && (r.said.Load() < int64(r.messages) || r.sent.Load() < int64(r.messages)) && pause(ctx, time.Second/10) {
-		// They talk on.
+	for err == nil && min(r.said.Load(), r.sent.Load()) < int64(r.messages) {
+		pause(ctx, time.Second/10)
+		err = ctx.Err()
 	}
 	quiet()
 	if e := r.desk.recover(); err == nil {
@@ -217,8 +218,7 @@ func (r *run) speak(talking context.Context, rng *rand.Rand, every time.Duration
 		for range 1 + rng.IntN(3) { // two, on average
 			texts = append(texts, filled(fmt.Sprintf("a%d", r.said.Add(1)), 20+rng.IntN(200)))
 		}
-		_, err := r.desk.say(context.WithoutCancel(talking), chat.chatID, texts...)
-		if err != nil {
+		if err := r.desk.say(context.WithoutCancel(talking), chat.chatID, texts...); err != nil {
 			r.fell(fmt.Sprintf("the desk: %v", err))
 		}
 	}

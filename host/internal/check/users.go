@@ -68,7 +68,7 @@ func (u *user) open(ctx context.Context) error {
 func (u *user) address() string { return u.host.url + "/v1/sessions/" + u.id }
 
 // broke notes what is wrong at first sight. The caller holds mu.
-func (u *user) broke(kind, format string, args ...any) {
+func (u *user) brokef(kind, format string, args ...any) {
 	u.broken = append(u.broken, violation{kind, u.id, fmt.Sprintf(format, args...)})
 }
 
@@ -107,7 +107,7 @@ func (u *user) end(ctx context.Context, r *request) {
 	defer u.mu.Unlock()
 	r.ended = status == http.StatusOK
 	if !r.ended {
-		u.broke(unsettled, "the end of chat %s was answered with %d %s", r.chatID, status, code)
+		u.brokef(unsettled, "the end of chat %s was answered with %d %s", r.chatID, status, code)
 	}
 }
 
@@ -196,7 +196,7 @@ func (u *user) listen(ctx context.Context) {
 		}
 		if p := (*problem)(nil); errors.As(err, &p) && p.status/100 == 4 || websocket.IsCloseError(err, 4404) {
 			u.mu.Lock()
-			u.broke(lost, "the host does not know the session any more: %v", err)
+			u.brokef(lost, "the host does not know the session any more: %v", err)
 			u.mu.Unlock()
 			return
 		}
@@ -206,7 +206,7 @@ func (u *user) listen(ctx context.Context) {
 
 func (u *user) readSocket(ctx context.Context, address string) error {
 	dialer := websocket.Dialer{NetDialContext: u.wires.dial, HandshakeTimeout: patience / 2, Subprotocols: []string{"deskhost.v1", "bearer." + u.token}}
-	socket, response, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(address, "http"), nil)
+	socket, response, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(address, "http"), nil) //nolint:bodyclose // gorilla/websocket: it need not be closed
 	if err != nil {
 		if response != nil {
 			return &problem{status: response.StatusCode, text: response.Status}
@@ -293,12 +293,12 @@ func (u *user) take(line []byte) error {
 	defer u.mu.Unlock()
 	switch {
 	case e.Seq <= u.last:
-		u.broke(doubled, "the page was shown an entry again, or too late; it had %d: %s", u.last, &e)
+		u.brokef(doubled, "the page was shown an entry again, or too late; it had %d: %s", u.last, &e)
 		return nil
 	case e.Seq > u.last+1:
-		u.broke(lost, "the page was not shown what lies between entry %d and %s", u.last, &e)
+		u.brokef(lost, "the page was not shown what lies between entry %d and %s", u.last, &e)
 	case e.Type == "gap":
-		u.broke(lost, "the page was shown a gap: %s", &e)
+		u.brokef(lost, "the page was shown a gap: %s", &e)
 	}
 	u.last = e.Seq
 	u.seen = append(u.seen, e)

@@ -50,7 +50,7 @@ func (w *wires) dial(ctx context.Context, network, address string) (net.Conn, er
 }
 
 // cut breaks a part of the connections: at once, or within their next bytes.
-func (w *wires) cut(rng *rand.Rand, part float64, middle bool) int {
+func (w *wires) cut(rng *rand.Rand, part float64, middle bool) {
 	w.mu.Lock()
 	var chosen []*wire
 	for c := range w.open {
@@ -66,7 +66,6 @@ func (w *wires) cut(rng *rand.Rand, part float64, middle bool) int {
 			c.snap()
 		}
 	}
-	return len(chosen)
 }
 
 var errCut = errors.New("the connection was cut")

@@ -16,7 +16,7 @@ const (
 	changed    = "changed"   // or made up
 	unsettled  = "unsettled" // no outcome, no answer, no end at the desk
 	ended      = "ended"     // a chat that nobody has asked to end
-	died       = "died"      // a host that ended by itself
+	died       = "died"      // a process that ended by itself, or did not end well
 )
 
 // violation is a promise that was not kept.

@@ -37,6 +37,9 @@ var faultKinds = []faultKind{
 	{"host killed", func(_ context.Context, r *run, rng *rand.Rand) error {
 		return r.host.restart(true, between(rng, 0, 500*time.Millisecond))
 	}},
+	{"host killed, and again while it starts", func(ctx context.Context, r *run, rng *rand.Rand) error {
+		return r.host.restartTwice(ctx, between(rng, 20*time.Millisecond, 600*time.Millisecond))
+	}},
 	{"host stopped", func(_ context.Context, r *run, rng *rand.Rand) error {
 		return r.host.restart(false, between(rng, 0, 500*time.Millisecond))
 	}},

@@ -128,6 +128,7 @@ func (r *result) print(to io.Writer, o options) {
 	for _, k := range faultKinds {
 		row("  "+k.name, r.made[k.name])
 	}
+	row("  that found no process to harm", r.skipped)
 	for _, kind := range []string{lost, doubled, outOfOrder, changed, unsettled, ended, died} {
 		row(kind, r.count(kind))
 	}

@@ -189,7 +189,12 @@ func (d *desk) goWrong(faults map[string]any, long time.Duration) error {
 }
 
 // recover has the desk make no faults any more.
-func (d *desk) recover() error { return d.goWrong(map[string]any{}, 0) }
+func (d *desk) recover() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault++
+	return d.put(map[string]any{})
+}
 
 func (d *desk) put(faults map[string]any) error {
 	return call(context.Background(), http.MethodPut, d.url+"/console/api/faults", faults, nil)
@@ -348,6 +353,20 @@ func (h *host) restart(force bool, off time.Duration) error {
 		return err
 	}
 	time.Sleep(off)
+	return h.start()
+}
+
+// restartTwice kills the host, and the next one before it is ready if that takes
+// it longer.
+func (h *host) restartTwice(ctx context.Context, after time.Duration) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.stop(true); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, after)
+	defer cancel()
+	_ = exec.CommandContext(ctx, h.deskhost, "run", "--config", h.config).Run() // killed by ctx
 	return h.start()
 }
 

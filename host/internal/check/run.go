@@ -55,6 +55,7 @@ type result struct {
 	violations []violation
 	accounts   []*account
 	made       map[string]int // faults by kind
+	skipped    int            // of these, such as found nothing to harm
 	sent, said int            // messages taken by the host, and by the desk of agents
 	silences   []time.Duration
 }
@@ -64,20 +65,20 @@ func (o options) start(out io.Writer) (*run, error) {
 	r := &run{options: o, out: out, wires: newWires(), made: map[string]int{}}
 	var err error
 	if r.desk, err = o.startDesk(); err != nil {
-		return nil, err
+		return r, err
 	}
 	r.host, err = o.startHost(r.desk.url, r.fell)
 	return r, err
 }
 
-// fell notes that the host has ended by itself.
+// fell notes that a process has not done what it should.
 func (r *run) fell(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.broken = append(r.broken, violation{died, "-", text})
 }
 
-// close ends the processes.
+// close ends the processes. It may be called again.
 func (r *run) close() {
 	if r.host != nil {
 		if err := r.host.close(); err != nil {
@@ -117,6 +118,7 @@ func (o options) check(ctx context.Context, out io.Writer) (*result, error) {
 			accounts[i] = a // it has taken a restart
 		}
 	}
+	r.close() // to end well is a promise too
 	return r.result(accounts), nil
 }
 
@@ -160,10 +162,12 @@ func (r *run) openAll(life context.Context, alive *sync.WaitGroup) error {
 func (r *run) load(ctx, life context.Context) error {
 	talking, quiet := context.WithCancel(ctx)
 	defer quiet()
+	calling, hangUp := context.WithCancel(life)
+	defer hangUp()
 	var busy sync.WaitGroup
 	each := time.Second * time.Duration(2*r.sessions) / time.Duration(r.rate)
 	for _, u := range r.users {
-		busy.Go(func() { u.talk(talking, life, each) })
+		busy.Go(func() { u.talk(talking, calling, each) })
 	}
 	const agents = 8
 	for i := range agents {
@@ -180,13 +184,9 @@ func (r *run) load(ctx, life context.Context) error {
 	if e := r.desk.recover(); err == nil {
 		err = e
 	}
-	waiting := make(chan struct{})
-	go func() { busy.Wait(); close(waiting) }()
-	select {
-	case <-waiting:
-	case <-time.After(r.limit): // what has no answer by now is a violation
-		fmt.Fprintln(r.out, "some calls have no answer")
-	}
+	late := time.AfterFunc(r.limit, hangUp) // what has no answer by then is a violation
+	defer late.Stop()
+	busy.Wait()
 	return err
 }
 
@@ -316,7 +316,7 @@ func (r *run) account(ctx context.Context, u *user, journal bool) *account {
 
 // result sums up, and writes the stories of what went wrong.
 func (r *run) result(accounts []*account) *result {
-	res := &result{accounts: accounts, made: r.made, sent: int(r.sent.Load()), said: int(r.said.Load())}
+	res := &result{accounts: accounts, made: r.made, sent: int(r.sent.Load()), said: int(r.said.Load()), skipped: int(r.skipped.Load())}
 	r.mu.Lock()
 	res.violations = slices.Clone(r.broken)
 	r.mu.Unlock()

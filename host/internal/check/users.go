@@ -167,16 +167,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // talk writes every now and then until talking ends. Calls that were begun are
-// made to their end, or to that of life.
-func (u *user) talk(talking, life context.Context, every time.Duration) {
+// made to their end, or to that of calling.
+func (u *user) talk(talking, calling context.Context, every time.Duration) {
 	for pause(talking, time.Duration(u.rng.ExpFloat64()*float64(every))) {
 		switch chat := u.chat(); {
 		case chat == nil:
-			u.request(life)
+			u.request(calling)
 		case u.rng.IntN(40) == 0:
-			u.end(life, chat)
+			u.end(calling, chat)
 		default:
-			u.send(life, chat.chatID)
+			u.send(calling, chat.chatID)
 		}
 	}
 }

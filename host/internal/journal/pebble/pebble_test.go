@@ -129,87 +129,27 @@ func checkBatches(t *testing.T, s journal.Store, acknowledged []uint32) {
 	}
 }
 
-// TestPowerCut cuts the power at random moments under load, again and again on
-// what the cut before left: of what was not synced, a random share of the blocks
-// is on the disk.
-func TestPowerCut(t *testing.T) {
-	t.Parallel()
-	const writers, rounds = 4, 10
-	rng := rand.New(rand.NewPCG(1, 2))
-	disk := vfs.NewCrashableMem()
-	var acknowledged [writers]atomic.Uint32
-	var begun [writers]uint32
-	for round := range rounds {
-		s := open(t, "data/journal", disk)
-		var counts []uint32
-		for w := range writers {
-			counts = append(counts, acknowledged[w].Load())
-		}
-		checkBatches(t, s, counts)
-		for w := range writers {
-			// Go on behind what the disk holds, acknowledged or not.
-			begun[w] = countBatches(t, s, byte(w))
-		}
+// memDisk is a disk in memory whose power can be cut.
+type memDisk struct{ fs *vfs.MemFS }
 
-		stop := make(chan struct{})
-		cut := make(chan struct{})
-		cutAt := int64(rng.IntN(200))
-		var commits atomic.Int64
-		var wg sync.WaitGroup
-		for w := range writers {
-			wg.Go(func() {
-				for n := begun[w]; ; n++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if err := s.Commit(batch(byte(w), n)); err != nil {
-						t.Errorf("commit: %v", err)
-						return
-					}
-					acknowledged[w].Store(n + 1)
-					if commits.Add(1) == cutAt+1 {
-						close(cut)
-					}
-				}
-			})
-		}
-		<-cut
-		// What is acknowledged before the cut must be there after it.
-		counts = counts[:0]
-		for w := range writers {
-			counts = append(counts, acknowledged[w].Load())
-		}
-		after := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
-		close(stop)
-		wg.Wait()
-		closeStore(t, s)
-		for w := range writers {
-			acknowledged[w].Store(counts[w])
-		}
-		disk = after
-		t.Logf("round %d: cut after %d commits, acknowledged %v", round, cutAt+1, counts)
-	}
-	s := open(t, "data/journal", disk)
-	defer closeStore(t, s)
-	var counts []uint32
-	for w := range writers {
-		counts = append(counts, acknowledged[w].Load())
-	}
-	checkBatches(t, s, counts)
+func (d memDisk) Open() (journal.Store, error) {
+	return pebble.Open("data/journal", pebble.Options{FS: d.fs})
 }
 
-func countBatches(t *testing.T, s journal.Store, writer byte) (n uint32) {
-	t.Helper()
-	err := s.Scan([]byte{writer}, []byte{writer + 1}, func(_, _ []byte) (bool, error) {
-		n++
-		return true, nil
-	})
-	if err != nil {
-		t.Fatal(err)
+func (d memDisk) Cut(rng *rand.Rand) journaltest.Disk {
+	return memDisk{d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})}
+}
+
+func TestPowerCuts(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			if err := journaltest.PowerCuts(memDisk{vfs.NewCrashableMem()}, 100, seed); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	return n / batchOps
 }
 
 // writeUntilKilled commits from several goroutines and prints "writer number"

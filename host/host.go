@@ -47,6 +47,9 @@ const (
 	idleTimeout   = 2 * time.Minute
 	// maxHeaderBytes leaves room for a token and what proxies add.
 	maxHeaderBytes = 32 << 10
+	// writeBuffer is how much the system may hold for a client that does not read.
+	// By itself it would take megabytes for each.
+	writeBuffer = 64 << 10
 )
 
 // Options are what a host is made of.
@@ -285,8 +288,17 @@ func (h *Host) server(handler http.Handler) *http.Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       boundWrites,
 		ErrorLog:          h.log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
+}
+
+// boundWrites limits what a connection holds of what is written to it.
+func boundWrites(ctx context.Context, c net.Conn) context.Context {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(writeBuffer) // it costs memory otherwise, and no more
+	}
+	return ctx
 }
 
 // route sends webhooks past the API's mux, which would redirect paths that it

@@ -15,8 +15,8 @@ const (
 	sweepLook   = 64
 	sweepRemove = 256
 	// It stands back for at least sweepPause, and sweepShare times as long as it
-	// has worked: a million sessions are a pass of half an hour, and twentieth of
-	// a processor.
+	// has worked: a pass over a million sessions takes some twenty minutes, and a
+	// twentieth of a processor.
 	sweepPause = 10 * time.Millisecond
 	sweepShare = 20
 )

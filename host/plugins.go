@@ -47,11 +47,11 @@ type answer struct {
 	before *answer
 }
 
-// A plugin that did not answer is asked again after askAgainMin, twice that, and so
-// on up to askAgainMax.
+// A plugin that did not answer is asked again after askAgainFirst, twice that, and so
+// on up to askAgainMost.
 const (
-	askAgainMin = 5 * time.Second
-	askAgainMax = 10 * time.Minute
+	askAgainFirst = 5 * time.Second
+	askAgainMost  = 10 * time.Minute
 )
 
 // given tells whether there is an answer that holds at a time.
@@ -79,9 +79,9 @@ func (r *roster) ask(ctx context.Context, program catalog.Copy, user string) (*d
 		a.before = nil // One is enough.
 	}
 	if !asked {
-		next := &answer{done: make(chan struct{}), wait: askAgainMin, before: a}
+		next := &answer{done: make(chan struct{}), wait: askAgainFirst, before: a}
 		if a != nil {
-			next.wait = min(2*a.wait, askAgainMax)
+			next.wait = min(2*a.wait, askAgainMost)
 		}
 		a = next
 		r.answers[q] = a
@@ -131,7 +131,7 @@ func (r *roster) known(p catalog.Plugin) *answer {
 // those that did not answer. The desks of a plugin say what of it may run, and as
 // whom.
 func (r *roster) watch(ctx context.Context, desksOf func(plugin string) []config.Desk) {
-	tick := time.NewTicker(askAgainMin)
+	tick := time.NewTicker(askAgainFirst)
 	defer tick.Stop()
 	for {
 		changed := r.source.Folder.Changed()

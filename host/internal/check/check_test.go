@@ -78,11 +78,11 @@ func TestNothingIsLostByFaults(t *testing.T) {
 // sabotages are edits to the host's own source, so that no host that is shipped
 // has any of it. Each has it break a promise once in a thousand times.
 var sabotages = []struct{ how, file, before, after string }{
-	{"loses or reorders", "events.go", `
+	{"loses for the page or reorders", "events.go", `
 	sh.append(c.s, c.id(), e)
 	return nil
 }`, `
-	if sabotaged("loses") {
+	if sabotaged("loses for the page") {
 		return nil
 	}
 	if sabotaged("reorders") { // behind the next
@@ -95,22 +95,22 @@ var sabotages = []struct{ how, file, before, after string }{
 	}
 	return nil
 }`},
-	{"loses or doubles on the way to the desk", "chat.go", `
+	{"loses or doubles for the desk", "chat.go", `
 		_, err := g.SendMessageToAgent(ctx, req)
 `, `
-		if sabotaged("loses on the way to the desk") {
+		if sabotaged("loses for the desk") {
 			return nil
 		}
-		if sabotaged("doubles on the way to the desk") {
+		if sabotaged("doubles for the desk") {
 			_, _ = g.SendMessageToAgent(ctx, req)
 		}
 		_, err := g.SendMessageToAgent(ctx, req)
 `},
-	{"doubles", "feed.go", `
+	{"doubles for the page", "feed.go", `
 func (f *feed) push(news []News) {
 `, `
 func (f *feed) push(news []News) {
-	if sabotaged("doubles") {
+	if sabotaged("doubles for the page") {
 		news = append(news[:len(news):len(news)], news...)
 	}
 `},
@@ -139,16 +139,19 @@ const sabotaged = `package session
 
 import (
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-var (
-	sabotages atomic.Int64
-	held      sync.Map
-)
+var counts, held sync.Map
+
+func sabotaged(how string) bool {
+	n, _ := counts.LoadOrStore(how, new(atomic.Int64))
+	return strings.Contains(os.Getenv("SABOTAGE"), how) && n.(*atomic.Int64).Add(1)%1000 == 0
+}
 
 // fall ends the host as kill -9 does, once what it has told is on its way.
 func fall() {
@@ -156,8 +159,6 @@ func fall() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {}
 }
-
-func sabotaged(how string) bool { return os.Getenv("SABOTAGE") == how && sabotages.Add(1)%1000 == 0 }
 `
 
 // buildSaboteur builds the host that can do all of it, by an overlay of its
@@ -212,30 +213,35 @@ func TestTheCheckerCatches(t *testing.T) {
 	for _, c := range []struct {
 		host, dedupe string
 		messages     int
-		want         string
+		want         []violation // text: its beginning
 	}{
-		{"nothing", "key", 1500, ""},
-		{"loses", "key", 1500, lost},
-		{"loses on the way to the desk", "key", 1500, lost},
-		{"doubles", "key", 1500, doubled},
-		{"doubles on the way to the desk", "none", 1500, doubled},
-		{"reorders", "key", 1500, outOfOrder},
-		{"acknowledges before writing", "key", 4000, changed}, // what the page was shown, and perhaps lost
+		{"does nothing", "none", 1100, nil},
+		{"loses for the page, loses for the desk", "key", 1100, []violation{
+			{kind: lost, text: "message to the page did not come"}, {kind: lost, text: "message to the desk did not come"},
+		}},
+		{"doubles for the page, doubles for the desk", "none", 1100, []violation{
+			{kind: doubled, text: "the page was shown an entry again"}, {kind: doubled, text: "message to the desk came again"},
+		}},
+		{"reorders", "key", 1100, []violation{{kind: outOfOrder, text: "message to the page came behind a later one"}}},
+		{"acknowledges before writing", "key", 4000, []violation{{kind: changed, text: "the page was shown"}}},
 	} {
 		t.Run(c.host, func(t *testing.T) {
 			t.Setenv("SABOTAGE", c.host)
 			limit := 5 * time.Second // in which all settles that will
-			if c.want == "" {
+			if c.want == nil {
 				limit = 2 * time.Minute
 			}
 			res := check(t, options{
 				sessions: 100, messages: c.messages, rate: 1500, seed: 1, dedupe: c.dedupe, limit: limit, deskhost: saboteur,
 			})
-			caught := slices.ContainsFunc(res.violations, func(v violation) bool { return v.kind == c.want })
-			if c.want != "" && !caught {
-				t.Errorf("it did not catch a host that %s", c.host)
+			for _, want := range c.want {
+				if !slices.ContainsFunc(res.violations, func(v violation) bool {
+					return v.kind == want.kind && strings.HasPrefix(v.text, want.text)
+				}) {
+					t.Errorf("it did not catch a host that %s: %s: %s", c.host, want.kind, want.text)
+				}
 			}
-			if c.want == "" && len(res.violations) > 0 {
+			if c.want == nil && len(res.violations) > 0 {
 				t.Errorf("it caught one that does nothing: %v", res.violations)
 			}
 		})

@@ -47,8 +47,9 @@ type account struct {
 	journaled  bool
 	// desk has the desk's account of each chat.
 	desk map[string][]deskEvent
-	// dedupe is whether the desk knows a message that comes again.
-	dedupe bool
+	// certain says that no outcome may be unknown in an open chat: the desk knows
+	// a message that comes again, or nothing went wrong.
+	certain bool
 
 	found []violation
 }
@@ -280,8 +281,8 @@ func (a *account) compareOutcomes(t *talk) (outcome map[string]string) {
 			a.foundf(unsettled, "message %s has no outcome", &e)
 		case 1:
 			outcome[e.ID] = all[0].Status
-			if a.dedupe && all[0].Status == "unknown" && !over {
-				a.foundf(lost, "nobody knows of message %s, though its desk could tell", &e)
+			if a.certain && all[0].Status == "unknown" && !over {
+				a.foundf(lost, "nobody knows of message %s, though it could be told", &e)
 			}
 			if all[0].Status == "failed" && !over {
 				a.foundf(lost, "message %s has failed (%s) in an open chat", &e, all[0].Reason)

@@ -13,7 +13,7 @@ import (
 func talked(t *testing.T) *account {
 	t.Helper()
 	a := &account{
-		session: "s", dedupe: true, journaled: true,
+		session: "s", certain: true, journaled: true,
 		requests: []*request{{id: "c1", chatID: "chat", status: 200}},
 		sent: []*message{
 			{id: "m1", chatID: "chat", sum: sum([]byte("m1 x")), status: 200, seq: 4, word: "delivered"},
@@ -124,10 +124,10 @@ func TestCompare(t *testing.T) {
 		{"the desk lacks a message", func(a *account) { a.desk["chat"] = without(a.desk["chat"], 5) }, lost},
 		{"the desk has a message twice", func(a *account) { a.desk["chat"] = twice(a.desk["chat"], 5) }, doubled},
 		{"the desk has them in another order", func(a *account) { a.desk["chat"] = swap(swap(swap(a.desk["chat"], 4), 3), 2) }, outOfOrder},
-		{"unknown, and the desk could tell", func(a *account) { outcome(a, "unknown") }, lost},
-		{"unknown, and the desk has it", func(a *account) { a.dedupe = false; outcome(a, "unknown") }, ""},
+		{"unknown, and it could be told", func(a *account) { outcome(a, "unknown") }, lost},
+		{"unknown, and the desk has it", func(a *account) { a.certain = false; outcome(a, "unknown") }, ""},
 		{"unknown, and the desk does not have it", func(a *account) {
-			a.dedupe = false
+			a.certain = false
 			outcome(a, "unknown")
 			a.desk["chat"] = without(a.desk["chat"], 5)
 		}, ""},

@@ -291,7 +291,7 @@ func (r *run) settle(ctx context.Context, journal bool) []*account {
 // account gathers all that is known of a session.
 func (r *run) account(ctx context.Context, u *user, journal bool) *account {
 	a := u.account()
-	a.dedupe = r.dedupe == "key"
+	a.certain = r.dedupe == "key" || r.faults == 0
 	a.desk = map[string][]deskEvent{}
 	fail := func(err error) *account {
 		a.broken = append(a.broken, violation{unsettled, u.id, err.Error()})

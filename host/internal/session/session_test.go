@@ -901,3 +901,43 @@ func TestManyChatsResumeOldestFirstAndBounded(t *testing.T) {
 		}
 	})
 }
+
+func TestReconfigure(t *testing.T) {
+	run(t, func(b *bench) {
+		defer b.attend().Close()
+		g := b.generation()
+		chat := b.chat(g)
+		short := b.limits
+		short.TextBytes = 4
+		b.svc.Reconfigure([]string{"other"}, "other", short)
+
+		// The desk's open chat goes on, by the new limits, for as long as its process does.
+		b.wantSent("m1", "four", "delivered")
+		_, err := b.send("m2", "fives")
+		b.wantCode(err, session.CodeTextTooLong)
+		b.want(g.emit(says(chat, "e1", "hello")), "ok")
+		// Nothing new begins there.
+		_, err = b.svc.Create(b.t.Context(), session.CreateRequest{Desk: deskName})
+		b.wantCode(err, session.CodeDeskUnknown)
+		if made, err := b.svc.Create(b.t.Context(), session.CreateRequest{}); err != nil {
+			t.Error(err)
+		} else if info, err := b.svc.Info(b.t.Context(), session.Ref{ID: made.ID, Token: made.Token}); err != nil || info.Desk != "other" {
+			t.Errorf("desk %+v, %v", info, err)
+		}
+		g.down()
+		b.wantSent("m3", "wait", "")
+
+		// The desk comes back before desk_away_limit ends the chat.
+		b.svc.Reconfigure([]string{deskName, "other"}, "other", b.limits)
+		again := b.generation()
+		b.want(again.got("resume"), "1:")
+		b.want(again.got("send"), "1:wait")
+		again.down()
+		b.svc.Reconfigure([]string{"other"}, "other", b.limits)
+		time.Sleep(b.limits.DeskAwayLimit + time.Second)
+		_, err = b.svc.StartChat(b.t.Context(), b.ref, session.StartRequest{ID: "c2"})
+		b.wantCode(err, session.CodeDeskUnknown)
+		b.wantLog("requested", "started", "joined Ada", "user four", "status m1 delivered", "agent hello", "away",
+			"user wait", "back", "status m3 delivered", "away", "ended by host (desk_away)")
+	})
+}

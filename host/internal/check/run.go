@@ -42,7 +42,7 @@ type run struct {
 	users []*user
 
 	sent    atomic.Int64 // messages of users that the host has taken
-	said    atomic.Int64 // messages of agents, for the desk
+	said    atomic.Int64 // messages of agents, some for chats that are over
 	skipped atomic.Int64 // faults that found nothing to harm
 	made    map[string]int
 
@@ -316,12 +316,19 @@ func (r *run) account(ctx context.Context, u *user, journal bool) *account {
 
 // result sums up, and writes the stories of what went wrong.
 func (r *run) result(accounts []*account) *result {
-	res := &result{accounts: accounts, made: r.made, sent: int(r.sent.Load()), said: int(r.said.Load()), skipped: int(r.skipped.Load())}
+	res := &result{accounts: accounts, made: r.made, sent: int(r.sent.Load()), skipped: int(r.skipped.Load())}
 	r.mu.Lock()
 	res.violations = slices.Clone(r.broken)
 	r.mu.Unlock()
 	for i, a := range accounts {
 		res.violations = append(res.violations, a.found...)
+		for _, events := range a.desk {
+			for i := range events {
+				if events[i].Type == "agent_message" {
+					res.said++
+				}
+			}
+		}
 		if r.users[i].kind != slow {
 			if longest := a.longestSilence(); longest > 0 {
 				res.silences = append(res.silences, longest)

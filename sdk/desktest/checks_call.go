@@ -46,14 +46,14 @@ func checkStartAgain(t *trial) {
 	}
 	both.Wait()
 	_, third := s.StartChat(ctx, startRequest(chat, 2))
-	if err := errors.Join(append(errs, third)...); err != nil {
+	if err := errors.Join(errors.Join(errs...), third); err != nil {
 		t.failf("of two calls at once and one with attempt 2: %w", err)
 	}
 	t.provoke(s, chat, "Only once, please.")
 	t.never(s, "a message came twice, as if two conversations were open", func() bool { return s.heard(chat, "Only once, please.") > 1 })
 }
 
-func (t *trial) end(s *serving, chat string, attempt uint32) error {
+func (t *trial) endChat(s *serving, chat string, attempt uint32) error {
 	ctx, cancel := t.soon()
 	defer cancel()
 	_, err := s.EndChat(ctx, &deskv1.EndChatRequest{ChatId: chat, Attempt: attempt, State: s.latest(chat), EndedBy: deskv1.EndedBy_ENDED_BY_USER})
@@ -70,13 +70,13 @@ func (t *trial) wantEnded(what string, err error) {
 func checkEnd(t *trial) {
 	s := t.ready()
 	chat := t.chat(s)
-	t.must("EndChat", t.end(s, chat, 1))
-	t.wantEnded("EndChat, called again,", t.end(s, chat, 2))
+	t.must("EndChat", t.endChat(s, chat, 1))
+	t.wantEnded("EndChat, called again,", t.endChat(s, chat, 2))
 }
 
 func checkEndUnknown(t *trial) {
 	s := t.ready()
-	t.wantEnded("EndChat", t.end(s, t.newChat(), 2))
+	t.wantEnded("EndChat", t.endChat(s, t.newChat(), 2))
 }
 
 func checkMany(t *trial) {
@@ -145,7 +145,7 @@ func checkDedupe(t *trial) {
 		return
 	}
 	state := s.latest(chat)
-	s.process.end()
+	s.end()
 	next := t.ready()
 	t.must("ResumeChat after a crash", t.resume(next, chat, state, 1))
 	t.must("SendMessageToAgent with attempt 2 after a crash", t.send(next, chat, "m-1", text, 2))
@@ -263,7 +263,7 @@ func checkHTTP(t *trial) {
 func checkFailureDetail(t *trial) {
 	s := t.ready()
 	chat := t.chat(s)
-	t.must("EndChat", t.end(s, chat, 1))
+	t.must("EndChat", t.endChat(s, chat, 1))
 	err := t.send(s, chat, "m-1", "Is anybody there?", 1)
 	if err != nil && failureOf(err) == nil {
 		t.failf("a message for a chat that is over was answered by %s", describeError(err))
@@ -331,7 +331,7 @@ func checkStalled(t *trial) {
 	_, err := s.Health(soon, &deskv1.HealthRequest{})
 	t.must("Health", err)
 	t.chat(s)
-	t.must("EndChat of another chat", t.end(s, other, 1))
+	t.must("EndChat of another chat", t.endChat(s, other, 1))
 	select {
 	case <-returned:
 		t.notTested("the stalled call returned before the others, so they were not beside it")

@@ -12,14 +12,14 @@ import (
 )
 
 // endTime is how long a process may take to end by itself: a host waits no longer.
-const endTime = 15 * time.Second
+const endTime = 10 * time.Second
 
 func checkResumeAgain(t *trial) {
 	s := t.ready()
 	t.capable(s, deskv1.Capability_CAPABILITY_RESUME)
 	chat := t.chat(s)
 	state := s.latest(chat)
-	s.process.end()
+	s.end()
 	next := t.ready()
 	err := t.resume(next, chat, state, 1)
 	if kind(err) == chatUnknown && !t.hasScript() {
@@ -58,7 +58,7 @@ func checkReplay(t *trial) {
 	t.says(chat, "Not acknowledged.")
 	t.await(s, "the second message", func() bool { return s.heard(chat, "Not acknowledged.") == 1 })
 	lost := s.of(chat)[len(before):]
-	s.process.end()
+	s.end()
 	t.says(chat, "While nobody listened.")
 
 	next := t.ready()
@@ -221,8 +221,8 @@ func checkPrivacy(t *trial) {
 		t.says(chat, agent)
 		t.await(s, "the message of the agent", func() bool { return s.heard(chat, agent) > 0 })
 	}
-	t.must("EndChat", t.end(s, chat, 1))
-	s.process.end()
+	t.must("EndChat", t.endChat(s, chat, 1))
+	s.end()
 	for line := range strings.Lines(s.logged.String()) {
 		if !strings.Contains(line, user) && !strings.Contains(line, agent) {
 			continue

@@ -78,7 +78,8 @@ func launch(ctx context.Context, file string) (*process, error) {
 		Logger:           hclog.NewNullLogger(),
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, _ string) (runner.Runner, error) {
 			p.cmd = exec.CommandContext(context.WithoutCancel(ctx), file)
-			p.cmd.Env = append(spec.Env, "TMPDIR="+p.dir, "TEMP="+p.dir, "TMP="+p.dir)
+			p.cmd.Env = append(p.cmd.Env, spec.Env...)
+			p.cmd.Env = append(p.cmd.Env, "TMPDIR="+p.dir, "TEMP="+p.dir, "TMP="+p.dir)
 			return p, nil
 		},
 	}
@@ -90,7 +91,7 @@ func launch(ctx context.Context, file string) (*process, error) {
 		return p, err
 	}
 	p.DeskServiceClient = deskv1.NewDeskServiceClient(p.conn)
-	go drainStdio(context.WithoutCancel(ctx), p.conn)
+	go p.readStdio(context.WithoutCancel(ctx))
 	return p, nil
 }
 
@@ -108,14 +109,20 @@ func (p *process) dial(creds credentials.TransportCredentials) (*grpc.ClientConn
 	)
 }
 
-// drainStdio reads what go-plugin's own service passes on of a Go plugin's
-// output, on which the plugin blocks otherwise, until the connection is closed.
-func drainStdio(ctx context.Context, conn *grpc.ClientConn) {
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/plugin.GRPCStdio/StreamStdio")
+// readStdio reads what go-plugin's own service passes on of a Go plugin's output,
+// on which the plugin blocks otherwise, until the connection is closed. The
+// service's types are internal to go-plugin, so its framing stays in the text.
+func (p *process) readStdio(ctx context.Context) {
+	stream, err := p.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/plugin.GRPCStdio/StreamStdio")
 	if err != nil || stream.SendMsg(&emptypb.Empty{}) != nil || stream.CloseSend() != nil {
 		return
 	}
-	for stream.RecvMsg(&emptypb.Empty{}) == nil {
+	for {
+		var msg emptypb.Empty
+		if stream.RecvMsg(&msg) != nil {
+			return
+		}
+		_, _ = p.logged.Write(msg.ProtoReflect().GetUnknown()) // never fails
 	}
 }
 

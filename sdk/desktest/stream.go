@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -218,12 +219,7 @@ func (s *stream) heard(chat, text string) (n int) {
 
 // has tells whether an event of the chat fulfils the condition.
 func (s *stream) has(chat string, is func(*deskv1.Event) bool) bool {
-	for _, e := range s.of(chat) {
-		if is(e) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.of(chat), is)
 }
 
 func payloadName(e *deskv1.Event) string {

@@ -39,7 +39,7 @@ type Sessions interface {
 	Delete(ctx context.Context, ref session.Ref) error
 	Availability(ctx context.Context, ref session.Ref) (*session.Availability, error)
 	StartChat(ctx context.Context, ref session.Ref, req session.StartRequest) (chatID string, err error)
-	EndChat(ctx context.Context, ref session.Ref) error
+	EndChat(ctx context.Context, ref session.Ref, chatID string) error
 	SendMessage(ctx context.Context, ref session.Ref, msg session.Message) (*session.Sent, error)
 	Typing(ctx context.Context, ref session.Ref, typing bool) error
 	Read(ctx context.Context, ref session.Ref) error

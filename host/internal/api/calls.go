@@ -399,14 +399,18 @@ func (a *API) startChat(ctx context.Context, in *startInput) (*startOutput, erro
 	return &startOutput{started{chatID}}, nil
 }
 
-type endInput struct{ Target }
+type endInput struct {
+	Target
+
+	ChatID string `query:"chat_id" maxLength:"128" doc:"The chat to end; if another is open, that goes on. Empty: whichever is open."`
+}
 
 func (a *API) endChat(ctx context.Context, in *endInput) (*struct{}, error) {
 	ref, err := in.ref()
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.sessions.EndChat(ctx, ref)
+	return nil, a.sessions.EndChat(ctx, ref, in.ChatID)
 }
 
 type sendInput struct {

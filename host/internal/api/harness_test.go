@@ -119,8 +119,8 @@ func (f *fake) StartChat(ctx context.Context, ref session.Ref, req session.Start
 	return testChat, f.changed(ctx, ref, req)
 }
 
-func (f *fake) EndChat(ctx context.Context, ref session.Ref) error {
-	return f.changed(ctx, ref, "end")
+func (f *fake) EndChat(ctx context.Context, ref session.Ref, chatID string) error {
+	return f.changed(ctx, ref, strings.TrimSpace("end "+chatID))
 }
 
 func (f *fake) SendMessage(ctx context.Context, ref session.Ref, m session.Message) (*session.Sent, error) {

@@ -52,7 +52,7 @@ type life struct {
 	// nextStart is when to start again while there is no g.
 	nextStart time.Time
 	backoff   backoff
-	// waiters are told the outcome of the next start.
+	// waiters are told the outcome of the next start to be begun.
 	waiters []chan<- error
 
 	timer *time.Timer
@@ -68,8 +68,11 @@ type recipe struct {
 type attempt struct {
 	recipe recipe
 	beside bool // g served when it began
-	cancel context.CancelFunc
-	done   chan outcome
+	// unwanted says that its end, if it came, was our doing.
+	unwanted bool
+	waiters  []chan<- error // are told its outcome
+	cancel   context.CancelFunc
+	done     chan outcome
 }
 
 type outcome struct {
@@ -143,7 +146,8 @@ func (l *life) step() {
 	switch {
 	case l.attempt != nil: // its outcome comes
 	case l.stopping:
-		l.answer(ErrEnded)
+		answer(l.waiters, ErrEnded)
+		l.waiters = nil
 	case l.disabled:
 		if l.g != nil || len(l.older) > 0 {
 			_ = l.end(errDisabled) // has been logged, and is told again by Run
@@ -160,7 +164,8 @@ func (l *life) step() {
 		l.d.note(func(s *Status) {
 			s.Waiting = fmt.Sprintf("%d processes of the desk still have chats; another starts when one of them has none left", len(l.older)+1)
 		})
-		l.answer(nil)
+		answer(l.waiters, nil)
+		l.waiters = nil
 	}
 	if len(l.older) > 0 {
 		next := l.opts.Limits.ChatsInterval
@@ -200,8 +205,8 @@ func (l *life) begin() {
 	l.number++
 	l.d.starting(l.number, l.g)
 	ctx, cancel := context.WithCancel(l.ctx)
-	a := &attempt{recipe: r, beside: l.g != nil, cancel: cancel, done: make(chan outcome, 1)}
-	l.attempt = a
+	a := &attempt{recipe: r, beside: l.g != nil, waiters: l.waiters, cancel: cancel, done: make(chan outcome, 1)}
+	l.attempt, l.waiters = a, nil
 	number, problem := l.number, l.fileProblem
 	go func() {
 		if r.copy.Path == "" {
@@ -218,27 +223,30 @@ func (l *life) started(o outcome) {
 	a := l.attempt
 	l.attempt = nil
 	a.cancel()
-	if o.g != nil && !l.disabled {
+	switch {
+	case a.unwanted && o.g != nil:
+		o = outcome{err: o.g.abandon(errDisabled)}
+	case a.unwanted:
+		o.err = errDisabled
+	case o.g != nil:
 		if err := l.opts.Handler.Fits(o.g); err != nil {
 			o = outcome{err: o.g.abandon(operatorError{err})}
 		}
 	}
 	switch {
 	case l.disabled:
-		if o.g != nil {
-			o.err = o.g.abandon(errDisabled)
-		}
 		l.d.disabled()
+	case a.unwanted: // enabled again meanwhile
 	case o.err == nil:
 		l.takeOver(o.g, a.recipe)
 	case l.g != nil:
-		l.unfit = true
+		l.unfit = !l.renewing // what has changed since may do better
 		l.d.kept(o.err)
 	default:
-		l.unfit = l.unfit || a.beside
+		l.unfit = (l.unfit || a.beside) && !l.renewing
 		l.wait(o.err, 0, crashed(o.err))
 	}
-	l.answer(o.err)
+	answer(a.waiters, o.err)
 }
 
 // crashed tells whether a start failed by a fault of the process, and not by
@@ -277,9 +285,10 @@ func (l *life) takeOver(g *running, r recipe) {
 
 // leave drains and ends a generation behind the life of the desk.
 func (l *life) leave(g *running, cause error) {
+	handler := l.opts.Handler
 	l.leaving.Go(func() error {
 		g.drain()
-		return l.down(g, g.finish(cause))
+		return down(handler, g, g.finish(cause))
 	})
 }
 
@@ -297,8 +306,8 @@ func (l *life) end(cause error) error {
 }
 
 // down tells of the end of a generation. The error is of a process that lives on.
-func (l *life) down(g *running, cause error) error {
-	l.opts.Handler.Down(g, cause)
+func down(handler Handler, g *running, cause error) error {
+	handler.Down(g, cause)
 	if !errors.Is(cause, errNotEnded) {
 		return nil
 	}
@@ -313,7 +322,7 @@ func (l *life) lost(g *running) {
 		l.older = slices.Delete(l.older, i, i+1)
 		cause := g.finish(nil)
 		l.d.crashed(cause)
-		_ = l.down(g, cause)
+		_ = down(l.opts.Handler, g, cause)
 		g.log.Error("a process that was being replaced has ended", "cause", cause)
 		l.d.generations(l.g, l.older)
 		return
@@ -326,12 +335,13 @@ func (l *life) lost(g *running) {
 	l.d.generations(nil, l.older)
 	cause, ready := g.finish(nil), time.Since(g.readyAt)
 	before := l.before()
-	_ = l.down(g, cause)
+	_ = down(l.opts.Handler, g, cause)
 	switch {
-	case before != nil:
+	case before != nil && ready < l.opts.Limits.BackoffReset:
 		l.undo(before, cause)
 	case l.attempt != nil:
 		// Its successor is on its way already.
+		l.d.publish(StateStarting, func(s *Status) { s.Generation, s.Pid = l.number, 0 })
 		l.d.crashed(cause)
 		l.backoff.next(&l.opts.Limits, time.Now(), ready, true)
 	default:
@@ -359,7 +369,7 @@ func (l *life) before() *running {
 // its place has ended, and so has not proved itself.
 func (l *life) undo(g *running, cause error) {
 	l.older = slices.DeleteFunc(l.older, func(have *running) bool { return have == g })
-	l.g, l.good, l.unfit = g, g.recipe, true
+	l.g, l.good, l.unfit = g, g.recipe, !l.renewing
 	l.d.crashed(cause)
 	l.d.ready(g, l.older)
 	l.d.kept(cause)
@@ -389,11 +399,10 @@ func (l *life) wait(cause error, ready time.Duration, crash bool) {
 }
 
 // answer tells those who wait for a start how it went.
-func (l *life) answer(err error) {
-	for _, w := range l.waiters {
+func answer(waiters []chan<- error, err error) {
+	for _, w := range waiters {
 		w <- err
 	}
-	l.waiters = nil
 }
 
 // renew has another generation take over, or start at once if there is none.
@@ -459,6 +468,7 @@ func (l *life) disable() {
 	l.disabled = true
 	l.renewing = false
 	if l.attempt != nil {
+		l.attempt.unwanted = true
 		l.attempt.cancel() // Its outcome follows.
 	} else if l.g == nil {
 		l.d.disabled()

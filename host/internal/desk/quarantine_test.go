@@ -68,9 +68,13 @@ type haunted struct {
 	starts  []time.Duration
 	healthy bool
 	ghost   *ghost // the one that is ready
+	// first, if set, is what each start does first.
+	first func(ctx context.Context, number uint64, config string) error
+	// resumes says that the plugin can resume chats.
+	resumes bool
 }
 
-func haunt(t *testing.T, fn func(h *haunted)) {
+func haunt(t *testing.T, prepare, fn func(h *haunted)) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, deskv1.FilePrefix+"ghost"), []byte("#!/bin/sh\n"), 0o755); err != nil {
@@ -88,6 +92,7 @@ func haunt(t *testing.T, fn func(h *haunted)) {
 			Limits: DefaultLimits(), Log: hclog.NewNullLogger(), Handler: deaf{},
 		})
 		h.desk.start = h.start
+		prepare(h)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- h.desk.Run(ctx) }()
@@ -99,7 +104,15 @@ func haunt(t *testing.T, fn func(h *haunted)) {
 	})
 }
 
-func (h *haunted) start(_ context.Context, r recipe, number uint64) (*running, error) {
+func (h *haunted) start(ctx context.Context, r recipe, number uint64) (*running, error) {
+	h.mu.Lock()
+	first := h.first
+	h.mu.Unlock()
+	if first != nil {
+		if err := first(ctx, number, string(r.opts.Config)); err != nil {
+			return nil, err
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.starts = append(h.starts, time.Since(h.began))
@@ -113,6 +126,9 @@ func (h *haunted) start(_ context.Context, r recipe, number uint64) (*running, e
 		desk: "support", number: number, plugin: r.copy.Plugin, describe: &deskv1.DescribeResponse{},
 		limits: r.opts.Limits, log: r.opts.Log, proc: proc, client: proc, stream: proc,
 		acks: newAcks(1, 1),
+	}
+	if h.resumes {
+		g.describe.Capabilities = []deskv1.Capability{deskv1.Capability_CAPABILITY_RESUME}
 	}
 	g.ctx, g.end = context.WithCancelCause(context.Background())
 	return g, nil
@@ -159,7 +175,7 @@ func (h *haunted) crash() {
 
 // TestQuarantineIsProbedEveryTenMinutes goes by the limits that hold by default.
 func TestQuarantineIsProbedEveryTenMinutes(t *testing.T) {
-	haunt(t, func(h *haunted) {
+	haunt(t, func(*haunted) {}, func(h *haunted) {
 		// Each wait is twice the one before, and up to a quarter more.
 		starts := h.after(19*time.Second, StateQuarantined, 5)
 		for i, wait := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second} {
@@ -183,7 +199,7 @@ func TestQuarantineIsProbedEveryTenMinutes(t *testing.T) {
 // TestOnlyTenHealthyMinutesMakeUpForCrashes goes by the limits that hold by
 // default.
 func TestOnlyTenHealthyMinutesMakeUpForCrashes(t *testing.T) {
-	haunt(t, func(h *haunted) {
+	haunt(t, func(*haunted) {}, func(h *haunted) {
 		h.after(20*time.Second, StateQuarantined, 5)
 		h.heal()
 		h.after(13*time.Minute, StateReady, 6)

@@ -101,6 +101,8 @@ func become(argument string) error {
 		return fmt.Errorf("asking to end with the host: %w", err)
 	}
 	if os.Getppid() != l.Host {
+		// The next host may have looked for records already.
+		forgetRecord(filepath.Dir(l.Dir), os.Getpid())
 		return errors.New("the host has ended")
 	}
 	for give := time.Now().Add(busyWait); ; time.Sleep(10 * time.Millisecond) {

@@ -52,6 +52,9 @@ type chat struct {
 	gen    desk.Generation
 	linked bool
 	move   *move
+	// held are the generations that must live for the chat's sake: its own, and
+	// those of its move.
+	held [2]desk.Generation
 	// streamed says that a state has come on the stream since StartChat was
 	// last called. It is newer than one in the reply: the two are not in order.
 	streamed bool
@@ -467,21 +470,31 @@ func (sh *shard) stepLink(c *chat) {
 		sh.end(c, recordv1.EndedBy_ENDED_BY_HOST, "desk_restarted", "", true)
 	case sh.enter(c, d):
 		g := d.gen
-		sh.callResume(c, g, func(err error) {
-			sh.resumeDone(c, g, err)
-			sh.leave(c)
-		})
+		sh.callResume(c, g, func(err error) { sh.resumeDone(c, g, err) })
 	}
 }
 
 // own has a generation own the chat, or none.
 func (sh *shard) own(c *chat, g desk.Generation) {
-	if c.gen == g {
-		return
-	}
-	sh.svc.countOwned(c.gen, -1)
-	sh.svc.countOwned(g, 1)
 	c.gen = g
+	sh.hold(c)
+}
+
+// hold counts the chat for the generations that must live for its sake.
+func (sh *shard) hold(c *chat) {
+	next := [2]desk.Generation{c.gen}
+	if m := c.move; m != nil {
+		next = [2]desk.Generation{m.from, m.to}
+	}
+	before := c.held
+	c.held = next
+	// None may be without chats in between: its desk would end it.
+	for _, g := range next {
+		sh.svc.countOwned(g, 1)
+	}
+	for _, g := range before {
+		sh.svc.countOwned(g, -1)
+	}
 }
 
 // enter gives a chat its turn to be resumed or handed over, or has it wait.
@@ -615,6 +628,9 @@ func (sh *shard) callResume(c *chat, g desk.Generation, done func(error)) {
 		c.linking = false
 		sh.answered(c, err)
 		done(err)
+		if c.move == nil {
+			sh.leave(c)
+		}
 		sh.step(c)
 	})
 }
@@ -652,6 +668,12 @@ func (sh *shard) setLinked(c *chat) {
 	}
 	c.linkRetry, c.sendRetry, c.updateRetry = retry{}, retry{}, retry{}
 	sh.setAway(c, false)
+}
+
+// unlink says that no generation serves the chat now. Quiet says that its user
+// need not be told at once.
+func (sh *shard) unlink(c *chat, quiet bool) {
+	c.linked, c.quiet, c.awaySince = false, quiet, sh.now
 }
 
 // stepSend gives the oldest message to the desk.

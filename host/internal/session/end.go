@@ -35,8 +35,11 @@ func (sh *shard) end(c *chat, by recordv1.EndedBy, reason, message string, owed 
 	for len(c.outs) > first {
 		sh.giveUp(c, first, "chat_over")
 	}
-	c.endedAt, c.linked, c.move = sh.now, false, nil
-	sh.leave(c)
+	c.endedAt, c.linked = sh.now, false
+	sh.endMove(c)
+	if !c.linking {
+		sh.leave(c)
+	}
 	c.s.chat = nil
 	c.s.ending = append(c.s.ending, c)
 	sh.svc.count(c, -1)

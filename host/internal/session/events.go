@@ -53,8 +53,8 @@ func (sh *shard) deskDown(g desk.Generation, cause error) {
 		if c.gen != g {
 			continue
 		}
-		sh.own(c, nil)
 		c.move, c.quiet = nil, len(d.live) > 0
+		sh.own(c, nil)
 		sh.leave(c)
 		if !desk.Planned(cause) {
 			sh.countCrash(c)

@@ -47,6 +47,10 @@ func reads(g desk.Generation, s *recordv1.ResumeState) bool {
 
 // stepMove hands a chat over to the generation that serves the desk.
 func (sh *shard) stepMove(c *chat, d *shardDesk) {
+	if m := c.move; m != nil && !c.linking && (m.to != d.gen || !c.overAt.IsZero()) {
+		sh.endMove(c) // its calls were only held
+		sh.leave(c)
+	}
 	if c.move == nil {
 		const resume = deskv1.Capability_CAPABILITY_RESUME
 		if d.gen == nil || d.gen == c.gen || !c.overAt.IsZero() ||
@@ -55,6 +59,7 @@ func (sh *shard) stepMove(c *chat, d *shardDesk) {
 			return
 		}
 		c.move = &move{from: c.gen, to: d.gen, began: sh.now}
+		sh.hold(c)
 	}
 	switch {
 	case c.linking:
@@ -68,9 +73,13 @@ func (sh *shard) stepMove(c *chat, d *shardDesk) {
 	}
 }
 
+// endMove leaves the chat with the generation that owns it. Its place is given
+// up by leave, once no call of the move is under way.
 func (sh *shard) endMove(c *chat) {
-	c.move = nil
-	sh.leave(c)
+	if c.move != nil {
+		c.move = nil
+		sh.hold(c)
+	}
 }
 
 func (sh *shard) callQuiesce(c *chat) {
@@ -82,13 +91,20 @@ func (sh *shard) callQuiesce(c *chat) {
 		return err
 	}, func(err error) {
 		c.linking = false
-		sh.quiesced(c, m, resp.GetState(), err)
+		// The last word counts also if the chat or its generation has ended.
+		if err == nil && resp.GetState() != nil && (c.gen == nil || c.gen == m.from) {
+			sh.putState(c, resp.GetState())
+		}
+		sh.quiesced(c, m, err)
+		if c.move == nil {
+			sh.leave(c)
+		}
 		sh.step(c)
 	})
 }
 
 // quiesced takes the outcome of QuiesceChat.
-func (sh *shard) quiesced(c *chat, m *move, state *deskv1.ResumeState, err error) {
+func (sh *shard) quiesced(c *chat, m *move, err error) {
 	if c.move != m {
 		return // the chat or its generation has ended
 	}
@@ -103,22 +119,22 @@ func (sh *shard) quiesced(c *chat, m *move, state *deskv1.ResumeState, err error
 			return
 		}
 	}
-	if state != nil {
-		sh.putState(c, state)
-	}
 	d := sh.desk(c.deskName())
+	if d.gen != nil && d.gen != m.to && desk.Has(d.gen, deskv1.Capability_CAPABILITY_RESUME) {
+		m.to = d.gen // it has taken the place of the other meanwhile
+		sh.hold(c)
+	}
 	switch {
+	case sh.parked: // The next run of the host resumes it.
+		sh.unlink(c, true)
+		sh.endMove(c)
 	case !slices.Contains(d.live, m.to):
 		sh.moveBack(c, m, "QuiesceChat", errTakerGone)
 	case !reads(m.to, c.state):
 		sh.moveBack(c, m, "QuiesceChat", fmt.Errorf("its last resume state has format %d, which the other process does not read", c.state.GetFormat()))
 	default:
-		c.linked, c.quiet, c.awaySince = false, true, sh.now
-		sh.svc.countOwned(m.from, 1) // it may have to take the chat back
-		sh.callResume(c, m.to, func(err error) {
-			sh.svc.countOwned(m.from, -1)
-			sh.moved(c, m, err)
-		})
+		sh.unlink(c, true)
+		sh.callResume(c, m.to, func(err error) { sh.moved(c, m, err) })
 	}
 }
 
@@ -148,11 +164,15 @@ func (sh *shard) moveBack(c *chat, m *move, call string, cause error) {
 	sh.warn(c, "a chat could not be handed over; the process before serves it on",
 		"from", m.from.Number(), "to", m.to.Number(), "call", call, "again_in", wait, "error", cause)
 	if c.linked {
-		c.linked, c.quiet, c.awaySince = false, true, sh.now
+		sh.unlink(c, true)
 	}
-	if !slices.Contains(sh.desk(c.deskName()).live, m.from) {
-		sh.own(c, nil)
+	switch {
+	case sh.parked:
 		sh.endMove(c)
+		return
+	case !slices.Contains(sh.desk(c.deskName()).live, m.from):
+		sh.endMove(c)
+		sh.own(c, nil)
 		return
 	}
 	sh.callResume(c, m.from, func(err error) {

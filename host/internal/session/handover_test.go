@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/deskhost/deskhost/host/internal/journal"
+	"github.com/deskhost/deskhost/host/internal/session"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
@@ -60,7 +62,7 @@ func TestHandOver(t *testing.T) {
 		if err := b.svc.Typing(b.t.Context(), b.ref, true); err != nil {
 			t.Fatal(err)
 		}
-		b.wantChats(map[*fake]int{old: 1, next: 0})
+		b.wantChats(map[*fake]int{old: 1, next: 1}) // neither may end now
 		open()
 		b.want(next.got("resume"), "1:at 17")
 		b.want(next.got("send"), "1:hello?")
@@ -252,7 +254,7 @@ func TestChatEndsWhileItIsHandedOver(t *testing.T) {
 						open = g.gate(at, nil)
 					}
 				})
-				if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+				if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 					t.Fatal(err)
 				}
 				b.want(slices.Concat(old.got("end"), next.got("end")))
@@ -271,7 +273,7 @@ func TestChatThatEndsGivesUpItsPlace(t *testing.T) {
 			b.startChat(fmt.Sprint("c", i))
 			open := old.gate("quiesce", nil)
 			next := b.generation()
-			if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+			if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 				t.Fatal(err)
 			}
 			open()
@@ -374,7 +376,7 @@ func TestChatsOfPluginsThatCannotResumeStay(t *testing.T) {
 		old := b.generation(cannot)
 		b.chat(old)
 		next := b.generation()
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		b.want(old.got("end"), "1:")
@@ -390,11 +392,150 @@ func TestThirdGenerationTakesAll(t *testing.T) {
 		open := first.gate("quiesce", nil)
 		second := b.generation()
 		third := b.generation()
+		b.wantChats(map[*fake]int{first: 1, second: 1, third: 0})
 		open()
 		b.wantChats(map[*fake]int{first: 0, second: 0, third: 1})
-		b.want(third.got("resume"), "2:")
+		b.want(second.got("resume"))
+		b.want(third.got("resume"), "1:")
 		b.wantSent("m1", "still there?", "delivered")
 	})
+}
+
+func TestHostParksDuringHandOver(t *testing.T) {
+	run(t, func(b *bench) {
+		defer b.attend().Close()
+		old := b.generation()
+		b.chat(old)
+		old.final = state("at 17", 1)
+		open := old.gate("quiesce", nil)
+		next := b.generation()
+		parked := make(chan struct{})
+		go func() { b.svc.Park(context.Background()); close(parked) }()
+		synctest.Wait()
+		open()
+		<-parked
+		b.want(slices.Concat(old.got("resume"), next.got("resume")))
+		b.restart()
+		b.want(b.generation().got("resume"), "1:at 17")
+	})
+}
+
+// A chat is asked for while another generation becomes ready. The one before
+// must not end until the chat's shard knows of the other.
+func TestChatStartsWhileItsGenerationIsReplaced(t *testing.T) {
+	run(t, func(b *bench) {
+		defer b.attend().Close()
+		var slow chan struct{} // the disk's, if not nil
+		b.stop()
+		b.store.OnCommit = func([]journal.Op) error {
+			if slow != nil {
+				<-slow
+			}
+			return nil
+		}
+		b.start()
+		old := b.generation()
+		done := make(chan struct{})
+		slow = done
+		locale := "de"
+		go func() { _ = b.svc.Update(context.Background(), b.ref, session.Update{Locale: &locale}) }()
+		synctest.Wait()
+		go func() { _, _ = b.svc.StartChat(context.Background(), b.ref, session.StartRequest{ID: "c1"}) }()
+		synctest.Wait()
+		next := b.generation()
+		if b.svc.Chats(deskName, old.n) == 0 {
+			t.Error("the generation before would be ended now")
+		}
+		slow = nil
+		close(done)
+		b.want(old.got("start"), "1:")
+		b.wantChats(map[*fake]int{old: 0, next: 1})
+	})
+}
+
+func TestNoHandOverToOneThatHasEnded(t *testing.T) {
+	run(t, func(b *bench) {
+		defer b.attend().Close()
+		old := b.generation()
+		b.chat(old)
+		old.onCall(old.hang("send"))
+		b.wantSent("m1", "one", "")
+		b.generation().down()
+		b.svc.Ready(old)
+		time.Sleep(10 * time.Second)
+		b.want(old.got("quiesce"))
+		b.want(old.got("send"), "1:one")
+	})
+}
+
+func TestLastWordsComeBeforeAHandOver(t *testing.T) {
+	run(t, func(b *bench) {
+		defer b.attend().Close()
+		old := b.generation()
+		chat := b.chat(old)
+		open := old.gate("send", fail(deskv1.FailureKind_FAILURE_KIND_CHAT_OVER))
+		b.wantSent("m1", "one", "")
+		b.generation()
+		open()
+		b.want(old.got("quiesce"))
+		b.want(old.emit(says(chat, "e1", "good bye"), hangsUp(chat)), "ok", "ok")
+	})
+}
+
+func TestStateOfAChatThatEndsDuringQuiesce(t *testing.T) {
+	run(t, func(b *bench) {
+		old := b.generation()
+		chat := b.chat(old)
+		b.want(old.emit(saved(chat, "at 1")), "ok")
+		old.final = state("at 17", 1)
+		open := old.gate("quiesce", nil)
+		b.generation()
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
+			t.Fatal(err)
+		}
+		open()
+		b.want(old.got("end"), "1:at 17")
+	})
+}
+
+func TestGenerationIsNeverWithoutAChatThatComesBack(t *testing.T) {
+	run(t, func(b *bench) {
+		defer b.attend().Close()
+		old := b.generation()
+		b.chat(old)
+		// The account is looked at whenever the host asks whose generation it is.
+		w := &watched{fake: old}
+		b.svc.Down(old, nil)
+		b.svc.Ready(w)
+		synctest.Wait()
+		b.generation(func(g *fake) {
+			g.answer = func(_ context.Context, c call) error {
+				if c.name == "resume" {
+					w.look = func() {
+						if b.svc.Chats(deskName, old.n) == 0 {
+							t.Error("the generation would be ended now, and the chat comes back to it")
+						}
+					}
+				}
+				return fail(deskv1.FailureKind_FAILURE_KIND_RETRY)
+			}
+		})
+		b.wantSent("m1", "still there?", "delivered")
+	})
+}
+
+// watched is a generation that notices when it is asked for its desk.
+type watched struct {
+	*fake
+
+	look func()
+}
+
+func (w *watched) Desk() string {
+	if w.look != nil {
+		w.look()
+	}
+	return w.fake.Desk()
 }
 
 func TestManyChatsAreHandedOverAFewAtATime(t *testing.T) {

@@ -32,6 +32,7 @@ type bench struct {
 	t      *testing.T
 	store  *memory.Store
 	limits session.Limits
+	desks  []string // that are configured, the default one first; nil: the usual
 	keep   time.Duration
 	full   atomic.Bool
 	step   atomic.Int64 // by how far the clock on the wall is off, as a Duration
@@ -58,8 +59,11 @@ func run(t *testing.T, fn func(b *bench)) {
 
 func (b *bench) start() {
 	b.t.Helper()
+	if b.desks == nil {
+		b.desks = []string{deskName, "other"}
+	}
 	svc, err := session.New(session.Options{
-		Journal: journal.New(b.store), Desks: []string{deskName, "other"}, DefaultDesk: deskName,
+		Journal: journal.New(b.store), Desks: b.desks, DefaultDesk: b.desks[0],
 		Limits: b.limits, KeepExpired: b.keep, Full: b.full.Load, Log: hclog.NewNullLogger(),
 		// Without a monotonic reading, like every time that was written down.
 		Wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(b.step.Load())) },

@@ -101,7 +101,7 @@ func TestRepeatedMessageWaitsForItsOwnChatOnly(t *testing.T) {
 			return nil
 		})
 		b.wantSent("m1", "x", "") // with the desk when its chat ends
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		b.startChat("c2")
@@ -252,7 +252,7 @@ func TestSameStartInOneTurn(t *testing.T) {
 		start := func() {
 			_, _ = b.svc.StartChat(context.Background(), b.ref, session.StartRequest{ID: "c1"})
 		}
-		for _, do := range []func(){start, func() { _ = b.svc.EndChat(context.Background(), b.ref) }, start} {
+		for _, do := range []func(){start, func() { _ = b.svc.EndChat(context.Background(), b.ref, "") }, start} {
 			go do()
 			synctest.Wait()
 		}
@@ -397,7 +397,7 @@ func TestRepeatedMessageOfTheChatBefore(t *testing.T) {
 		g := b.generation()
 		first := b.chat(g)
 		b.wantSent("m1", "x", "delivered")
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			b.t.Fatal(err)
 		}
 		b.startChat("c2")

@@ -24,6 +24,7 @@ func (sh *shard) loadChat(id string) error {
 	if s == nil {
 		return errors.New("its session is not in the journal")
 	}
+	sh.svc.remember(head.GetDesk())
 	c := &chat{s: s, head: head, since: sh.now, endedAt: sh.now, awaySince: sh.now, quiet: true}
 	sh.allowCalls(c)
 	switch state, err := j.State(id); {

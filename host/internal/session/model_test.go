@@ -335,7 +335,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			if rapid.IntRange(0, 2).Draw(t, "really") > 0 {
 				return
 			}
-			if err := w.page(func(ctx context.Context) error { return w.svc.EndChat(ctx, w.ref) }); err != nil {
+			if err := w.page(func(ctx context.Context) error { return w.svc.EndChat(ctx, w.ref, "") }); err != nil {
 				brokenf("end: %v", err)
 			}
 			if chat := w.openChat(); chat != "" {

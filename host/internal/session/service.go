@@ -98,6 +98,10 @@ type deskState struct {
 	owned map[uint64]int // how many chats each generation has
 }
 
+func newDeskState() *deskState {
+	return &deskState{warned: rate.Sometimes{First: 100, Interval: 100 * time.Millisecond}}
+}
+
 func (d *deskState) generation() desk.Generation {
 	if g := d.current.Load(); g != nil {
 		return *g
@@ -149,13 +153,22 @@ func (s *Service) Reconfigure(desks []string, defaultDesk string, limits Limits)
 	}
 	for _, name := range desks {
 		if next.desks[name] == nil {
-			next.desks[name] = &deskState{warned: rate.Sometimes{First: 100, Interval: 100 * time.Millisecond}}
+			next.desks[name] = newDeskState()
 		}
 	}
 	s.settings.Store(next)
 }
 
-// desk is what is known of a desk, nil if it was not configured in this run.
+// remember keeps account of a desk that has chats, and may be configured later.
+// No shard runs yet.
+func (s *Service) remember(name string) {
+	now := s.settings.Load()
+	if now.desks[name] == nil {
+		now.desks[name] = newDeskState()
+	}
+}
+
+// desk is what is known of a desk, nil if it has neither chats nor been configured in this run.
 func (s *Service) desk(name string) *deskState { return s.settings.Load().desks[name] }
 
 // knows tells whether a desk is configured now.
@@ -560,11 +573,11 @@ func (s *Service) StartChat(ctx context.Context, ref Ref, req StartRequest) (str
 	}
 }
 
-// EndChat ends the open chat for the user, if there is one. The desk is told
-// behind the answer.
-func (s *Service) EndChat(ctx context.Context, ref Ref) error {
+// EndChat ends the open chat for the user, if there is one, and if it is the one
+// named; "" names any. The desk is told behind the answer.
+func (s *Service) EndChat(ctx context.Context, ref Ref, chatID string) error {
 	return s.do(ctx, ref, func(sh *shard, ses *session) error {
-		if c := ses.chat; c != nil {
+		if c := ses.chat; c != nil && (chatID == "" || chatID == c.id()) {
 			sh.end(c, recordv1.EndedBy_ENDED_BY_USER, "", "", true)
 			sh.step(c)
 		}
@@ -672,9 +685,16 @@ func (s *Service) Transcript(ctx context.Context, ref Ref, fn func(*recordv1.Ent
 func (s *Service) Ready(g desk.Generation) {
 	d := s.desk(g.Desk())
 	d.described.Store(g.Describe())
+	before := d.generation()
 	d.current.Store(&g)
 	for _, sh := range s.shards {
-		sh.post(func() { sh.deskReady(g) })
+		// Until the shard knows, it may have chats start at the one before, which
+		// must not end for lack of any.
+		s.countOwned(before, 1)
+		sh.post(func() {
+			sh.deskReady(g)
+			s.countOwned(before, -1)
+		})
 	}
 }
 

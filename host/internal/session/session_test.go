@@ -94,7 +94,7 @@ func TestSameStartSameAnswer(t *testing.T) {
 		if e := new(session.Error); !errors.As(err, &e) || e.ChatID != id {
 			t.Fatalf("the open chat is not named: %+v", e)
 		}
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		if again := b.startChat("c1"); again != id {
@@ -353,7 +353,7 @@ func TestSameMessageSameAnswer(t *testing.T) {
 		_, err = b.send("m1", "y")
 		b.wantCode(err, session.CodeIDReused)
 		b.generation()
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		b.wantSent("m1", "x", "delivered")
@@ -484,7 +484,7 @@ func TestEndIsRetriedBehindTheAnswer(t *testing.T) {
 			return nil
 		})
 		begin := time.Now()
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		if time.Since(begin) > 0 {
@@ -502,7 +502,7 @@ func TestEndOwedSurvivesTheHost(t *testing.T) {
 		g := b.generation()
 		b.chat(g)
 		g.down()
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		b.restart()
@@ -514,12 +514,30 @@ func TestEndOwedSurvivesTheHost(t *testing.T) {
 	})
 }
 
+func TestEndOfAnotherChatChangesNothing(t *testing.T) {
+	run(t, func(b *bench) {
+		g := b.generation()
+		first := b.startChat("c1")
+		for _, chat := range []string{first, first} {
+			if err := b.svc.EndChat(b.t.Context(), b.ref, chat); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.startChat("c2")
+		if err := b.svc.EndChat(b.t.Context(), b.ref, first); err != nil { // late
+			t.Fatal(err)
+		}
+		b.want(g.got("end"), "1:")
+		b.wantLog("requested", "started", "ended by user", "requested", "started")
+	})
+}
+
 func TestEndIsGivenUpAfterAWhile(t *testing.T) {
 	run(t, func(b *bench) {
 		g := b.generation()
 		b.chat(g)
 		g.onCall(func(context.Context, call) error { return fail(retry) })
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(b.limits.EndRetry + time.Minute)
@@ -776,7 +794,7 @@ func TestFullDiskTakesNothingNew(t *testing.T) {
 		}
 		b.want(g.got("typing"), "0:true")
 		b.want(g.emit(says(id, "a1", "hi")), "ok")
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		b.want(g.got("end"), "1:")
@@ -939,5 +957,28 @@ func TestReconfigure(t *testing.T) {
 		b.wantCode(err, session.CodeDeskUnknown)
 		b.wantLog("requested", "started", "joined Ada", "user four", "status m1 delivered", "agent hello", "away",
 			"user wait", "back", "status m3 delivered", "away", "ended by host (desk_away)")
+	})
+}
+
+// A host starts without a desk that has chats, and is given it later.
+func TestDeskThatIsConfiguredLater(t *testing.T) {
+	run(t, func(b *bench) {
+		defer b.attend().Close()
+		b.chat(b.generation())
+		b.desks = []string{"other"}
+		b.restart()
+		b.attend()
+		b.svc.Reconfigure([]string{deskName, "other"}, deskName, b.limits)
+		b.want(b.generation().got("resume"), "1:")
+		if got := b.svc.OpenChats()[deskName]; got != (session.DeskChats{Open: 1}) {
+			t.Errorf("counted %+v", got)
+		}
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := b.svc.OpenChats()[deskName]; got != (session.DeskChats{}) {
+			t.Errorf("counted %+v", got)
+		}
 	})
 }

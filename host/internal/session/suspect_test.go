@@ -116,7 +116,7 @@ func TestEndThatCrashesTheAdapterIsGivenUpAtTheThirdTime(t *testing.T) {
 		poison := b.chat(g)
 		others := b.others(3)
 		g.onCall(g.hang("end"))
-		if err := b.svc.EndChat(b.t.Context(), b.ref); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
 			t.Fatal(err)
 		}
 		b.want(g.got("end"), "1:")
@@ -237,6 +237,52 @@ func TestChatThatCrashesTheAdapterEndsByItselfAtTheThirdTime(t *testing.T) {
 		}
 		if n := b.svc.OpenChats()[deskName].Open; n != len(others) {
 			t.Errorf("%d chats are open, want %d", n, len(others))
+		}
+	})
+}
+
+// A suspect that is ended while it is being resumed is alone until its call is
+// back.
+func TestSuspectThatEndsStaysAlone(t *testing.T) {
+	run(t, func(b *bench) {
+		b.forHours()
+		g := b.generation()
+		poison := b.chat(g)
+		b.others(3)
+		g.down()
+		b.crashes(poison, "resume")
+		b.crashes(poison, "resume")
+		free := make(chan struct{})
+		last := b.generation(func(g *fake) {
+			g.answer = func(ctx context.Context, c call) error {
+				if c.name == "resume" && c.chat == poison {
+					select {
+					case <-free:
+					case <-ctx.Done():
+					}
+					return fail(unknown)
+				}
+				if c.name == "resume" {
+					return fail(retry)
+				}
+				return nil
+			}
+		})
+		for !slices.Contains(last.resumed(), poison) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		before := len(last.resumed())
+		if err := b.svc.EndChat(b.t.Context(), b.ref, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if n := len(last.resumed()); n != before {
+			t.Errorf("%d chats were resumed beside it", n-before)
+		}
+		close(free)
+		time.Sleep(time.Minute)
+		if n := len(last.resumed()); n == before {
+			t.Error("no other chat was resumed after it")
 		}
 	})
 }

@@ -52,7 +52,7 @@ func TestWhatIsInUseIsNotSwept(t *testing.T) {
 		}
 		defer f.Close()
 		g.down()
-		if err := b.svc.EndChat(b.t.Context(), owing); err != nil {
+		if err := b.svc.EndChat(b.t.Context(), owing, ""); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 { // far longer than what nobody uses is kept

@@ -153,12 +153,14 @@ export class HostClient implements Client {
     if (!this.chatOpen) return;
     const { starting } = this;
     this.setEnded(true);
+    // A call that arrives late must not end the chat after this one.
+    const path = () => (this.chat?.chat_id ? `/chat?chat_id=${encodeURIComponent(this.chat.chat_id)}` : "/chat");
     try {
-      if (this.kept) await this.call("DELETE", "/chat");
+      if (this.kept) await this.call("DELETE", path());
       // A request that the host had not seen yet begins the chat behind its end.
       if (await starting?.then(() => true, () => false)) {
         this.setEnded(true);
-        await this.call("DELETE", "/chat");
+        await this.call("DELETE", path());
       }
     } catch (error) {
       this.setEnded(false);

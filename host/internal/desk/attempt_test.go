@@ -1,0 +1,158 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// before says what each start does first; it may fail.
+func (h *haunted) before(first func(ctx context.Context, number uint64, config string) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.first = first
+}
+
+// reconfigure changes the desk's configuration, and its handler if one is given.
+func (h *haunted) reconfigure(config string, handler ...Handler) {
+	h.t.Helper()
+	opts := h.desk.opts
+	opts.Config = []byte(config)
+	for _, opts.Handler = range handler {
+	}
+	if err := h.desk.Reconfigure(h.t.Context(), opts); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestConfigurationCorrectedWhileTheWrongOneIsTried(t *testing.T) {
+	var last string
+	haunt(t, func(h *haunted) {
+		h.heal()
+		h.before(func(_ context.Context, _ uint64, config string) error {
+			if last = config; config == "wrong" {
+				time.Sleep(30 * time.Second)
+				return errors.New("wrong configuration")
+			}
+			return nil
+		})
+	}, func(h *haunted) {
+		time.Sleep(time.Second)
+		h.reconfigure("wrong")
+		time.Sleep(10 * time.Second)
+		h.reconfigure("right")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := h.desk.Status(); last != "right" || s.State != StateReady {
+			t.Errorf("started with %q last, status %+v", last, s)
+		}
+	})
+}
+
+func TestReloadIsToldOfItsOwnStart(t *testing.T) {
+	haunt(t, func(h *haunted) {
+		h.heal()
+		h.before(func(_ context.Context, number uint64, _ string) error {
+			switch number {
+			case 2:
+				time.Sleep(5 * time.Second)
+			case 3:
+				return errors.New("the newest is broken")
+			}
+			return nil
+		})
+	}, func(h *haunted) {
+		time.Sleep(time.Second)
+		first := make(chan error, 1)
+		go func() { first <- h.desk.Reload(context.Background()) }()
+		time.Sleep(time.Second)
+		if err := h.desk.Reload(h.t.Context()); err == nil {
+			t.Error("the second was told that all is well")
+		}
+		if err := <-first; err != nil {
+			t.Errorf("the first was told %v", err)
+		}
+	})
+}
+
+func TestStatusWhileTheSuccessorOfALostProcessStarts(t *testing.T) {
+	haunt(t, func(h *haunted) {
+		h.heal()
+		h.before(func(_ context.Context, number uint64, _ string) error {
+			if number == 2 {
+				time.Sleep(25 * time.Second)
+			}
+			return nil
+		})
+	}, func(h *haunted) {
+		time.Sleep(time.Second)
+		reloaded := make(chan error, 1)
+		go func() { reloaded <- h.desk.Reload(context.Background()) }()
+		time.Sleep(time.Second)
+		h.crash()
+		time.Sleep(time.Second)
+		if s := h.desk.Status(); s.State != StateStarting || s.Pid != 0 || len(s.Generations) != 0 || s.Crashes != 1 {
+			t.Errorf("status %+v", s)
+		}
+		if err := <-reloaded; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDisabledAndEnabledDuringAStart(t *testing.T) {
+	haunt(t, func(h *haunted) {
+		h.heal()
+		h.before(func(ctx context.Context, number uint64, _ string) error {
+			if number == 1 {
+				<-ctx.Done()
+				time.Sleep(time.Second) // until it is killed
+			}
+			return ctx.Err()
+		})
+	}, func(h *haunted) {
+		time.Sleep(time.Second)
+		if err := h.desk.Disable(h.t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.desk.Enable(h.t.Context()); err != nil {
+			t.Error(err)
+		}
+		if s := h.desk.Status(); s.State != StateReady || s.Crashes != 0 || s.LastError != "" {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+// clinging is a handler whose chats never leave their generation.
+type clinging struct{ deaf }
+
+func (clinging) Chats(string, uint64) int { return 1 }
+
+func TestHandOverIsNotUndoneAfterHours(t *testing.T) {
+	configs := map[uint64]string{}
+	haunt(t, func(h *haunted) {
+		h.heal()
+		h.before(func(_ context.Context, number uint64, config string) error {
+			configs[number] = config
+			return nil
+		})
+		h.mu.Lock()
+		h.resumes = true
+		h.mu.Unlock()
+	}, func(h *haunted) {
+		time.Sleep(time.Second)
+		h.reconfigure("old", clinging{})
+		time.Sleep(5 * time.Hour)
+		h.reconfigure("new", clinging{})
+		time.Sleep(3 * time.Hour)
+		h.crash()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if s := h.desk.Status(); configs[s.Generation] != "new" || s.State != StateReady {
+			t.Errorf("configuration %q, status %+v", configs[s.Generation], s)
+		}
+	})
+}

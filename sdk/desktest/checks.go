@@ -52,7 +52,7 @@ func checks() []*check {
 
 		{"end/drain", "Drain returns once every event that was sent is acknowledged, within its deadline", "ending", checkDrain},
 		{"end/stdin", "the process ends when its standard input does", "ending", checkStdin},
-		{"end/sigterm", "SIGTERM drains and ends the process", "ending", checkSigterm},
+		{"end/sigterm", "SIGTERM ends the process", "ending", checkSigterm},
 		{"end/sigint", "SIGINT is the host's business: the process lives", "ending", checkSigint},
 		{"log/privacy", "what users and agents write is not logged above debug", "logs", checkPrivacy},
 	}

@@ -15,13 +15,11 @@ func (h *haunted) before(first func(ctx context.Context, number uint64, config s
 	h.first = first
 }
 
-// reconfigure changes the desk's configuration, and its handler if one is given.
-func (h *haunted) reconfigure(config string, handler ...Handler) {
+// reconfigure changes the desk's configuration, and who hears of it.
+func (h *haunted) reconfigure(config string, handler Handler) {
 	h.t.Helper()
 	opts := h.desk.opts
-	opts.Config = []byte(config)
-	for _, opts.Handler = range handler {
-	}
+	opts.Config, opts.Handler = []byte(config), handler
 	if err := h.desk.Reconfigure(h.t.Context(), opts); err != nil {
 		h.t.Fatal(err)
 	}
@@ -40,9 +38,9 @@ func TestConfigurationCorrectedWhileTheWrongOneIsTried(t *testing.T) {
 		})
 	}, func(h *haunted) {
 		time.Sleep(time.Second)
-		h.reconfigure("wrong")
+		h.reconfigure("wrong", deaf{})
 		time.Sleep(10 * time.Second)
-		h.reconfigure("right")
+		h.reconfigure("right", deaf{})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if s := h.desk.Status(); last != "right" || s.State != StateReady {

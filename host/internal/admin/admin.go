@@ -61,10 +61,10 @@ func (d Desk) Notes() []string {
 	notes := slices.DeleteFunc([]string{d.Waiting, d.PluginProblem, failed}, func(s string) bool { return s == "" })
 	for _, g := range d.Generations {
 		what := "whose chats go over to the newest"
-		switch g.State {
-		case desk.StateReady:
+		switch {
+		case g.State == desk.StateReady, g.Chats == 0:
 			continue
-		case desk.StateDraining:
+		case g.State == desk.StateDraining:
 			what = "which keeps its chats until they end"
 		}
 		notes = append(notes, fmt.Sprintf("generation %d (version %s, pid %d) still has %d of %d chats, %s",

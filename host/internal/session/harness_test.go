@@ -126,6 +126,14 @@ type fake struct {
 
 // generation makes a generation with all capabilities, and has it serve.
 func (b *bench) generation(change ...func(*fake)) *fake {
+	g := b.newGeneration(change...)
+	b.svc.Ready(g)
+	synctest.Wait()
+	return g
+}
+
+// newGeneration makes one that does not serve yet.
+func (b *bench) newGeneration(change ...func(*fake)) *fake {
 	b.gens++
 	g := &fake{
 		b: b, name: deskName, n: b.gens,
@@ -141,8 +149,6 @@ func (b *bench) generation(change ...func(*fake)) *fake {
 	for _, c := range change {
 		c(g)
 	}
-	b.svc.Ready(g)
-	synctest.Wait()
 	return g
 }
 

@@ -685,16 +685,24 @@ func (s *Service) Transcript(ctx context.Context, ref Ref, fn func(*recordv1.Ent
 func (s *Service) Ready(g desk.Generation) {
 	d := s.desk(g.Desk())
 	d.described.Store(g.Describe())
-	before := d.generation()
 	d.current.Store(&g)
+	known := make(chan struct{}, len(s.shards))
 	for _, sh := range s.shards {
-		// Until the shard knows, it may have chats start at the one before, which
-		// must not end for lack of any.
-		s.countOwned(before, 1)
 		sh.post(func() {
 			sh.deskReady(g)
-			s.countOwned(before, -1)
+			known <- struct{}{}
 		})
+	}
+	// A shard that does not know yet has chats start at the generation before,
+	// which must not end meanwhile for lack of any.
+	for range s.shards {
+		select {
+		case <-known:
+		case <-s.closing:
+			return
+		case <-s.dead:
+			return
+		}
 	}
 }
 

@@ -154,3 +154,30 @@ func TestHandOverIsNotUndoneAfterHours(t *testing.T) {
 		}
 	})
 }
+
+func TestReloadOfADeskThatIsDisabledMeanwhileIsAnswered(t *testing.T) {
+	haunt(t, func(h *haunted) {
+		h.heal()
+		h.before(func(ctx context.Context, number uint64, _ string) error {
+			if number == 2 {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		})
+	}, func(h *haunted) {
+		time.Sleep(time.Second)
+		outcomes := make(chan error, 2)
+		for range 2 { // the second comes while the start for the first is under way
+			go func() { outcomes <- h.desk.Reload(context.Background()) }()
+			synctest.Wait()
+		}
+		if err := h.desk.Disable(h.t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := <-outcomes; !errors.Is(err, errDisabled) {
+				t.Errorf("told %v", err)
+			}
+		}
+	})
+}

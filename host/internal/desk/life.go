@@ -141,39 +141,45 @@ const mostOlder = 4
 // may be called at any time.
 func (l *life) step() {
 	now := time.Now()
-	l.timer.Stop()
+	var wake time.Time // zero: something else will
 	l.release(now)
 	switch {
 	case l.attempt != nil: // its outcome comes
 	case l.stopping:
-		answer(l.waiters, ErrEnded)
-		l.waiters = nil
+		l.startsNone(ErrEnded)
 	case l.disabled:
 		if l.g != nil || len(l.older) > 0 {
 			_ = l.end(errDisabled) // has been logged, and is told again by Run
 			l.d.disabled()
 		}
+		l.startsNone(errDisabled)
 	case l.g == nil && now.Before(l.nextStart):
-		l.timer.Reset(l.nextStart.Sub(now))
+		wake = l.nextStart
 	case l.g == nil:
 		l.begin()
 	case !l.renewing:
+		l.startsNone(nil)
 	case len(l.older) < mostOlder:
 		l.begin()
 	default:
 		l.d.note(func(s *Status) {
 			s.Waiting = fmt.Sprintf("%d processes of the desk still have chats; another starts when one of them has none left", len(l.older)+1)
 		})
-		answer(l.waiters, nil)
-		l.waiters = nil
+		l.startsNone(nil)
 	}
-	if len(l.older) > 0 {
-		next := l.opts.Limits.ChatsInterval
-		if l.g == nil && l.attempt == nil && !l.disabled && !l.stopping {
-			next = min(next, max(0, l.nextStart.Sub(now)))
-		}
-		l.timer.Reset(next)
+	if look := now.Add(l.opts.Limits.ChatsInterval); len(l.older) > 0 && (wake.IsZero() || look.Before(wake)) {
+		wake = look
 	}
+	l.timer.Stop()
+	if !wake.IsZero() {
+		l.timer.Reset(wake.Sub(now))
+	}
+}
+
+// startsNone tells those who wait for a start that none is to come, and why.
+func (l *life) startsNone(err error) {
+	answer(l.waiters, err)
+	l.waiters = nil
 }
 
 // release drains the generations that have no chats left, and those that have

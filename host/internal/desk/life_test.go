@@ -501,3 +501,16 @@ func TestNothingStartsOnceTheHostIsToEnd(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 }
+
+func TestEnableOfADeskThatIsEnabledIsAnswered(t *testing.T) {
+	l := newListener()
+	f := newFixture(t, "fake", l)
+	f.run(t)
+	await(t, l.ready)
+	if err := f.desk.Enable(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if s := f.desk.Status(); s.Generation != 1 {
+		t.Errorf("status %+v", s)
+	}
+}

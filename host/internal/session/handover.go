@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/deskhost/deskhost/host/internal/desk"
@@ -189,32 +190,20 @@ func (s *Service) Fits(g desk.Generation) error {
 	if !desk.Has(g, deskv1.Capability_CAPABILITY_RESUME) {
 		return nil
 	}
-	found := make(chan map[uint32]int, len(s.shards))
-	for _, sh := range s.shards {
-		sh.post(func() {
-			unread := map[uint32]int{}
-			for _, c := range sh.chatsOf(g.Desk()) {
-				if c.open() && !reads(g, c.state) {
-					unread[c.state.GetFormat()]++
-				}
+	var mu sync.Mutex // guards what the shards count
+	chats, formats := 0, map[uint32]bool{}
+	s.everywhere(func(sh *shard) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range sh.chatsOf(g.Desk()) {
+			if c.open() && !reads(g, c.state) {
+				chats++
+				formats[c.state.GetFormat()] = true
 			}
-			found <- unread
-		})
-	}
-	chats, formats := 0, map[uint32]int{}
-	for range s.shards {
-		select {
-		case unread := <-found:
-			for format, n := range unread {
-				chats += n
-				formats[format] += n
-			}
-		case <-s.closing:
-			return nil
-		case <-s.dead:
-			return nil
 		}
-	}
+	})
+	mu.Lock()
+	defer mu.Unlock()
 	if chats == 0 {
 		return nil
 	}

@@ -339,6 +339,27 @@ func (s *Service) do(ctx context.Context, ref Ref, fn func(*shard, *session) err
 	})
 }
 
+// everywhere runs fn in each shard, and returns when it has run in all of them.
+// In a service that ends it may run in none.
+func (s *Service) everywhere(fn func(*shard)) {
+	done := make(chan struct{}, len(s.shards))
+	for _, sh := range s.shards {
+		sh.post(func() {
+			fn(sh)
+			done <- struct{}{}
+		})
+	}
+	for range s.shards {
+		select {
+		case <-done:
+		case <-s.closing:
+			return
+		case <-s.dead:
+			return
+		}
+	}
+}
+
 func (s *Service) await(ctx context.Context, sh *shard, fn func() error) error {
 	done := make(chan error, 1)
 	task := func() {
@@ -686,24 +707,9 @@ func (s *Service) Ready(g desk.Generation) {
 	d := s.desk(g.Desk())
 	d.described.Store(g.Describe())
 	d.current.Store(&g)
-	known := make(chan struct{}, len(s.shards))
-	for _, sh := range s.shards {
-		sh.post(func() {
-			sh.deskReady(g)
-			known <- struct{}{}
-		})
-	}
 	// A shard that does not know yet has chats start at the generation before,
-	// which must not end meanwhile for lack of any.
-	for range s.shards {
-		select {
-		case <-known:
-		case <-s.closing:
-			return
-		case <-s.dead:
-			return
-		}
-	}
+	// which must not end meanwhile for lack of any. So all are waited for.
+	s.everywhere(func(sh *shard) { sh.deskReady(g) })
 }
 
 // Down implements desk.Handler.

@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/deskhost/deskhost/sdk/desktest"
 )
 
 func TestTheDeskServer(t *testing.T) {
@@ -46,6 +48,9 @@ func TestTheDeskServer(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), page.want) {
 			t.Errorf("%s: %d %.200s %v", page.url, resp.StatusCode, body, err)
 		}
+	}
+	if err := desktest.ScriptAt(urls[0]+"/script").AgentJoins(ctx, "nobody"); err == nil || !strings.Contains(err.Error(), "no such conversation") {
+		t.Errorf("its script: %v", err)
 	}
 	feed, err := http.Get(urls[0] + "/v1/feed")
 	if err != nil {

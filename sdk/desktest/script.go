@@ -11,7 +11,7 @@ import (
 // by the chat_id of the contract; how the desk knows it is for the plugin and
 // its script to agree. What a script cannot play it answers with
 // [ErrCannotPlay]. Its methods are called one at a time, also while no process
-// of the plugin runs. A Script for the mock desk is in plugins/mock/mockscript.
+// of the plugin runs. [ScriptAt] is one that is played elsewhere, over HTTP.
 type Script interface {
 	// AgentJoins has an agent take the conversation.
 	AgentJoins(ctx context.Context, chatID string) error

@@ -15,6 +15,7 @@ import (
 func pluginVerifyCommand() *cobra.Command {
 	var (
 		file   string
+		script string
 		asJSON bool
 	)
 	cmd := &cobra.Command{
@@ -22,9 +23,10 @@ func pluginVerifyCommand() *cobra.Command {
 		Short: "Hold a plugin to the contract, rule by rule",
 		Long: `Start a plugin and hold it to the contract, rule by rule, as docs/write-a-plugin.md
 explains them. It is started and killed many times, and opens and ends chats at
-the desk that the configuration names: use a test account. What takes somebody
-who plays the agent is reported as not tested here, and tested by the plugin's
-own Go test with sdk/desktest. The exit code is 1 if a rule is broken.`,
+the desk that the configuration names: use a test account. Many rules take
+somebody who plays the agent: a script at that desk, which --script names.
+Without one they are reported as not tested. The exit code is 1 if a rule is
+broken.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			plugin := desktest.Plugin{File: args[0]}
@@ -37,6 +39,9 @@ own Go test with sdk/desktest. The exit code is 1 if a rule is broken.`,
 					return fmt.Errorf("%s is not valid JSON; it has to hold what stands under \"config\" of the desk, as a JSON object", file)
 				}
 				plugin.Config = config
+			}
+			if script != "" {
+				plugin.Script = desktest.ScriptAt(script)
 			}
 			results := []desktest.Result{}
 			count := map[desktest.Outcome]int{}
@@ -63,6 +68,7 @@ own Go test with sdk/desktest. The exit code is 1 if a rule is broken.`,
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "the desk's configuration, a `file` with a JSON object (default: an empty object)")
+	cmd.Flags().StringVar(&script, "script", "", "the `URL` of a script that plays the desk, as docs/write-a-plugin.md describes it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

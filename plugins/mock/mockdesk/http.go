@@ -78,6 +78,7 @@ func (d *Desk) handler() *http.ServeMux {
 	m.HandleFunc("GET /v1/conversations/{key}/events", d.serve("", d.serveHistory))
 	m.HandleFunc("POST /v1/catch-up", d.serve(callCatchUp, d.serveCatchUp))
 	m.HandleFunc("GET /v1/feed", d.serveFeed)
+	m.HandleFunc("POST /script", d.serve("", d.serveSuite))
 	d.console(m)
 	return m
 }

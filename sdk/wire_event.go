@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
+	"github.com/deskhost/deskhost/sdk/internal/eventstream"
 )
 
 // invalid and tooLarge are the refusals that need no host.
@@ -35,6 +36,21 @@ func fromRefusal(r *deskv1.Refusal) *RefusedError {
 		code = RefusedInvalid
 	}
 	return &RefusedError{Code: code, Reason: r.GetReason()}
+}
+
+// Check returns the [*RefusedError] with which [Host.Emit] answers an event that
+// breaks a rule of the contract, or nil if it breaks none.
+func (e *Event) Check() error {
+	event, refused := toEvent(e)
+	if refused == nil {
+		if tooLarge := eventstream.CheckSize(event); tooLarge != nil {
+			refused = fromRefusal(tooLarge)
+		}
+	}
+	if refused != nil {
+		return refused
+	}
+	return nil
 }
 
 // toEvent checks an event by the rules of the contract and turns it into the

@@ -46,7 +46,7 @@ func kindOf(t *testing.T, err error) sdk.FailureKind {
 
 func TestAnEmptyConfigIsAdaWhoSaysWhatYouSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		d := connect(t, h, `{}`, nil)
 		began := time.Now()
 		start(t, d, "c1")
@@ -55,7 +55,7 @@ func TestAnEmptyConfigIsAdaWhoSaysWhatYouSaid(t *testing.T) {
 			t.Errorf("Ada took %s to join", took)
 		}
 		send(t, d, "c1", "m1", "hello & goodbye")
-		events := h.await(t, "c1", "answer", func(e []*sdk.Event) bool { return len(told(e)) == 2 })
+		events := h.AwaitAll("c1", func(e []*sdk.Event) bool { return len(told(e)) == 2 })
 		equal(t, told(events), []string{"Ada joined", "You said: hello & goodbye"})
 		if p, ok := events[1].Payload.(sdk.AgentTyping); !ok || !p.Typing {
 			t.Errorf("Ada did not type before she answered: %#v", events[1].Payload)
@@ -70,7 +70,7 @@ func TestAnEmptyConfigIsAdaWhoSaysWhatYouSaid(t *testing.T) {
 
 func TestStartAndSendAreIdempotent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		d := connect(t, h, deskURL, newWire(newDesk(t, `{}`)))
 		first := start(t, d, "c1")
 		again := start(t, d, "c1")
@@ -104,7 +104,7 @@ func TestStartAndSendAreIdempotent(t *testing.T) {
 // agent goes on talking, and another process picks the chat up.
 func TestWhatWasMissedIsFetchedOnceAndInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		desk := newDesk(t, `{"typing_ms": 0}`)
 		dead := connect(t, h, deskURL, newWire(desk))
 		start(t, dead, "c1")
@@ -116,9 +116,7 @@ func TestWhatWasMissedIsFetchedOnceAndInOrder(t *testing.T) {
 		}
 		h.awaitLast(t, "c1", "You said: 4")
 
-		h.mu.Lock()
-		h.paused = make(chan struct{})
-		h.mu.Unlock()
+		release := h.Hold()
 		send(t, dead, "c1", "m5", "5") // its answer is read, and never acknowledged
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -126,14 +124,12 @@ func TestWhatWasMissedIsFetchedOnceAndInOrder(t *testing.T) {
 		if err := dead.Drain(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("Drain with an event not acknowledged: %v", err)
 		}
-		h.mu.Lock()
-		h.paused = nil
-		h.mu.Unlock()
+		release()
 		equal(t, h.told("c1"), want)
 
 		console(t, desk, "c1", `{"say": "Are you still there?"}`)
 		alive := connect(t, h, deskURL, newWire(desk))
-		if err := alive.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: h.state("c1")}); err != nil {
+		if err := alive.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: h.State("c1")}); err != nil {
 			t.Fatal(err)
 		}
 		h.awaitLast(t, "c1", "Are you still there?")
@@ -145,16 +141,14 @@ func TestWhatWasMissedIsFetchedOnceAndInOrder(t *testing.T) {
 
 func TestQuiesceHandsOverWithoutLossOrDouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		desk := newDesk(t, `{"typing_ms": 0}`)
 		line := newWire(desk)
 		old, next := connect(t, h, deskURL, line), connect(t, h, deskURL, line)
 		start(t, old, "c1")
 		h.awaitLast(t, "c1", "Ada joined")
 
-		h.mu.Lock()
-		h.paused = make(chan struct{})
-		h.mu.Unlock()
+		release := h.Hold()
 		for i := range 10 {
 			send(t, old, "c1", fmt.Sprint("m", i), fmt.Sprint(i))
 		}
@@ -165,10 +159,7 @@ func TestQuiesceHandsOverWithoutLossOrDouble(t *testing.T) {
 		if k := kindOf(t, err); k != sdk.Retry {
 			t.Errorf("quiesce with a host that takes nothing: %v", k)
 		}
-		h.mu.Lock()
-		close(h.paused)
-		h.paused = nil
-		h.mu.Unlock()
+		release()
 		resp, err := old.QuiesceChat(t.Context(), &sdk.QuiesceChatRequest{ChatID: "c1"})
 		if err != nil {
 			t.Fatal(err)
@@ -191,7 +182,7 @@ func TestQuiesceHandsOverWithoutLossOrDouble(t *testing.T) {
 
 func TestChatsOfADeskInsideEndWithTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		dead := connect(t, h, `{}`, nil)
 		start(t, dead, "c1")
 		h.awaitLast(t, "c1", "Ada joined")
@@ -199,7 +190,7 @@ func TestChatsOfADeskInsideEndWithTheProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		alive := connect(t, h, `{}`, nil)
-		err := alive.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: h.state("c1")})
+		err := alive.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: h.State("c1")})
 		if k := kindOf(t, err); k != sdk.ChatUnknown {
 			t.Errorf("got %v", k)
 		}
@@ -230,13 +221,13 @@ func TestEveryEventCanBeProvoked(t *testing.T) {
 	} {
 		t.Run(strings.TrimSpace(text), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHost()
+				h := newHost(t)
 				desk := newDesk(t, `{"rules": [{"when": "mine", "do": [{"say": "by rule: {text}"}]}, {"when": "MINE *", "do": [{"say": "by prefix"}]}]}`)
 				d := connect(t, h, deskURL, newWire(desk))
 				start(t, d, "c1")
 				h.awaitLast(t, "c1", "Ada joined")
 				send(t, d, "c1", "m1", text)
-				h.await(t, "c1", text, func(e []*sdk.Event) bool { return len(told(e)) > len(want) })
+				h.AwaitAll("c1", func(e []*sdk.Event) bool { return len(told(e)) > len(want) })
 				equal(t, h.told("c1"), append([]string{"Ada joined"}, want...))
 			})
 		})
@@ -245,14 +236,15 @@ func TestEveryEventCanBeProvoked(t *testing.T) {
 
 func TestQueueNewsAndAvailability(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		d := connect(t, h, deskURL, newWire(newDesk(t, `{"queue": {"position": 2, "wait_minutes": 4, "message": "Soon."}}`)))
 		a, err := d.AreAnyAgentsOnline(t.Context(), &sdk.AvailabilityRequest{})
 		if err != nil || a.Online != sdk.OnlineYes || *a.Position != 2 || *a.WaitMinutes != 4 || a.Message != "Soon." {
 			t.Errorf("availability %+v, %v", a, err)
 		}
+		synctest.Wait() // the feed is open: passing news does not come again
 		start(t, d, "c1")
-		events := h.await(t, "c1", "agent", func(e []*sdk.Event) bool { return len(told(e)) == 1 })
+		events := h.AwaitAll("c1", func(e []*sdk.Event) bool { return len(told(e)) == 1 })
 		first, second := events[0].Payload.(sdk.AvailabilityChanged), events[1].Payload.(sdk.AvailabilityChanged)
 		if *first.Position != 2 || *first.WaitMinutes != 4 || *second.Position != 1 || *second.WaitMinutes != 2 {
 			t.Errorf("queue: %+v, %+v", first, second)
@@ -266,13 +258,13 @@ func TestQueueNewsAndAvailability(t *testing.T) {
 func TestOfflineAndUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for script, want := range map[string]sdk.Online{`{"online": false}`: sdk.OnlineNo, `{"online": null}`: sdk.OnlineUnknown} {
-			d := connect(t, newHost(), deskURL, newWire(newDesk(t, script)))
+			d := connect(t, newHost(t), deskURL, newWire(newDesk(t, script)))
 			a, err := d.AreAnyAgentsOnline(t.Context(), &sdk.AvailabilityRequest{})
 			if err != nil || a.Online != want {
 				t.Errorf("%s: %+v, %v", script, a, err)
 			}
 		}
-		d := connect(t, newHost(), deskURL, newWire(newDesk(t, `{"online": false}`)))
+		d := connect(t, newHost(t), deskURL, newWire(newDesk(t, `{"online": false}`)))
 		_, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c1"})
 		var f *sdk.Failure
 		if !errors.As(err, &f) || f.Kind != sdk.Refused || f.UserMessage != "Nobody is at the desk right now." {
@@ -283,7 +275,7 @@ func TestOfflineAndUnknown(t *testing.T) {
 
 func TestALinkThatIsLostForLongIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		desk := newDesk(t, `{"typing_ms": 0}`)
 		line := newWire(desk)
 		d := connect(t, h, deskURL, line)
@@ -314,7 +306,7 @@ func TestALinkThatIsLostForLongIsTold(t *testing.T) {
 // its loss.
 func TestALinkLostByOneProcessIsBackWithTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		desk := newDesk(t, `{}`)
 		line := newWire(desk)
 		dead := connect(t, h, deskURL, line)
@@ -328,7 +320,7 @@ func TestALinkLostByOneProcessIsBackWithTheNext(t *testing.T) {
 		line.mend(desk)
 		alive := connect(t, h, deskURL, line)
 		synctest.Wait()
-		if err := alive.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: h.state("c1")}); err != nil {
+		if err := alive.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: h.State("c1")}); err != nil {
 			t.Fatal(err)
 		}
 		h.awaitLast(t, "c1", fmt.Sprint("trouble ", sdk.LinkTrouble, " false "))
@@ -337,13 +329,13 @@ func TestALinkLostByOneProcessIsBackWithTheNext(t *testing.T) {
 
 func TestResumeWithTheDeskDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		desk := newDesk(t, `{}`)
 		line := newWire(desk)
 		d := connect(t, h, deskURL, line)
 		start(t, d, "c1")
 		h.awaitLast(t, "c1", "Ada joined")
-		st := h.state("c1")
+		st := h.State("c1")
 		if _, err := d.QuiesceChat(t.Context(), &sdk.QuiesceChatRequest{ChatID: "c1"}); err != nil {
 			t.Fatal(err)
 		}
@@ -361,12 +353,12 @@ func TestResumeWithTheDeskDown(t *testing.T) {
 
 func TestADeskThatLostItsMemoryEndsTheChats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		line := newWire(newDesk(t, `{}`))
 		d := connect(t, h, deskURL, line)
 		start(t, d, "c1")
 		h.awaitLast(t, "c1", "Ada joined")
-		st := h.state("c1")
+		st := h.State("c1")
 		line.breaks()
 		line.mend(newDesk(t, `{}`))
 		h.awaitLast(t, "c1", "ended: The desk has lost this conversation.")
@@ -384,36 +376,28 @@ func TestADeskThatLostItsMemoryEndsTheChats(t *testing.T) {
 func TestARefusedChatIsLetGo(t *testing.T) {
 	for _, code := range []sdk.RefusalCode{sdk.RefusedChatOver, sdk.RefusedChatUnknown, sdk.RefusedMoved} {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHost()
+			h := newHost(t)
 			d := connect(t, h, deskURL, newWire(newDesk(t, `{"typing_ms": 0}`)))
 			start(t, d, "c1")
 			h.awaitLast(t, "c1", "Ada joined")
-			h.mu.Lock()
-			h.refuse["c1"] = code
-			h.mu.Unlock()
+			h.Refuse("c1", code)
 			send(t, d, "c1", "m1", "one")
 			synctest.Wait()
-			h.mu.Lock()
-			delete(h.refuse, "c1")
-			h.mu.Unlock()
+			h.Refuse("c1", 0)
 			send(t, d, "c1", "m2", "two")
 			synctest.Wait()
 			equal(t, h.told("c1"), []string{"Ada joined"})
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		d := connect(t, h, deskURL, newWire(newDesk(t, `{"typing_ms": 0}`)))
 		start(t, d, "c1")
 		h.awaitLast(t, "c1", "Ada joined")
-		h.mu.Lock()
-		h.refuse["c1"] = sdk.RefusedTooLarge
-		h.mu.Unlock()
+		h.Refuse("c1", sdk.RefusedTooLarge)
 		send(t, d, "c1", "m1", "too much")
 		synctest.Wait()
-		h.mu.Lock()
-		delete(h.refuse, "c1")
-		h.mu.Unlock()
+		h.Refuse("c1", 0)
 		send(t, d, "c1", "m2", "two")
 		h.awaitLast(t, "c1", "You said: two")
 		equal(t, h.told("c1"), []string{"Ada joined", "You said: two"}) // one event too large is left out, no more
@@ -424,24 +408,19 @@ func TestARefusedChatIsLetGo(t *testing.T) {
 // plugin does not hold it meanwhile.
 func TestASlowHostMissesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		desk := newDesk(t, `{}`)
 		d := connect(t, h, deskURL, newWire(desk))
 		start(t, d, "c1")
 		h.awaitLast(t, "c1", "Ada joined")
-		h.mu.Lock()
-		h.paused = make(chan struct{})
-		h.mu.Unlock()
+		release := h.Hold()
 		want := []string{"Ada joined"}
 		for i := range 1000 {
 			console(t, desk, "c1", fmt.Sprintf(`{"say": "%d"}`, i))
 			want = append(want, fmt.Sprint(i))
 		}
 		synctest.Wait()
-		h.mu.Lock()
-		close(h.paused)
-		h.paused = nil
-		h.mu.Unlock()
+		release()
 		h.awaitLast(t, "c1", "999")
 		equal(t, h.told("c1"), want)
 	})
@@ -454,7 +433,7 @@ func TestFailuresOfTheDesk(t *testing.T) {
 	} {
 		t.Run(fail, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHost()
+				h := newHost(t)
 				desk := newDesk(t, `{"typing_ms": 0, "calls": {"send": {"fail": "`+fail+`", "first": 1, "delay_ms": 700, "retry_after_ms": 2000, "user_message": "Sorry."}}}`)
 				d := connect(t, h, deskURL, newWire(desk))
 				start(t, d, "c1")
@@ -480,7 +459,7 @@ func TestFailuresOfTheDesk(t *testing.T) {
 	}
 	t.Run("a start that fails", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHost()
+			h := newHost(t)
 			d := connect(t, h, deskURL, newWire(newDesk(t, `{"calls": {"start": {"fail": "unknown", "every": 2}}}`)))
 			start(t, d, "c1")
 			h.awaitLast(t, "c1", "Ada joined") // by now the feed is open
@@ -489,7 +468,7 @@ func TestFailuresOfTheDesk(t *testing.T) {
 				t.Fatalf("got %v", k)
 			}
 			h.awaitLast(t, "c2", "Ada joined") // it began all the same
-			if _, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c2", Attempt: 2, State: h.state("c2")}); err != nil {
+			if _, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c2", Attempt: 2, State: h.State("c2")}); err != nil {
 				t.Fatal(err)
 			}
 			send(t, d, "c2", "m1", "one")
@@ -499,7 +478,7 @@ func TestFailuresOfTheDesk(t *testing.T) {
 	})
 	t.Run("catching up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHost()
+			h := newHost(t)
 			desk := newDesk(t, `{"calls": {"catch_up": {"fail": "busy", "first": 3}}}`)
 			line := newWire(desk)
 			d := connect(t, h, deskURL, line)
@@ -515,7 +494,7 @@ func TestFailuresOfTheDesk(t *testing.T) {
 
 func TestADeadlineIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := connect(t, newHost(), deskURL, newWire(newDesk(t, `{"calls": {"availability": {"delay_ms": 60000}}}`)))
+		d := connect(t, newHost(t), deskURL, newWire(newDesk(t, `{"calls": {"availability": {"delay_ms": 60000}}}`)))
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -528,7 +507,7 @@ func TestADeadlineIsKept(t *testing.T) {
 
 func TestWhatTheUserDoesReachesTheDesk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		desk := newDesk(t, `{"console": true}`)
 		d := connect(t, h, deskURL, newWire(desk))
 		_, err := d.StartChat(t.Context(), &sdk.StartChatRequest{
@@ -561,7 +540,7 @@ func TestWhatTheUserDoesReachesTheDesk(t *testing.T) {
 
 func TestAPersonAtTheConsole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost()
+		h := newHost(t)
 		d := connect(t, h, `{"console": true}`, nil)
 		status, page := forward(t, d, http.MethodGet, "/console/", "")
 		if status != http.StatusOK || !strings.Contains(page, "<title>Mock desk</title>") {
@@ -616,7 +595,7 @@ func TestConfigureFindsAWrongAddress(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	for url, want := range map[string]sdk.FailureKind{other.URL: sdk.Invalid, gone.URL: sdk.Retry, "ftp://x": sdk.Invalid} {
-		err := adapter.New(newHost()).Configure(t.Context(), &sdk.ConfigureRequest{Config: json.RawMessage(`{"url": "` + url + `"}`)})
+		err := adapter.New(newHost(t)).Configure(t.Context(), &sdk.ConfigureRequest{Config: json.RawMessage(`{"url": "` + url + `"}`)})
 		if k := kindOf(t, err); k != want {
 			t.Errorf("%s: %v", url, err)
 		}
@@ -629,7 +608,7 @@ func TestManyChats(t *testing.T) {
 	const chats, messages = 300, 20
 	server := httptest.NewServer(newDesk(t, `{"join_delay_ms": 0, "typing_ms": 0}`))
 	defer server.Close()
-	h := newHost()
+	h := newHost(t)
 	d := connect(t, h, `{"url": "`+server.URL+`"}`, nil)
 	each := func(fn func(chat string)) {
 		var all sync.WaitGroup

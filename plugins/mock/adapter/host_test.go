@@ -10,103 +10,28 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/hashicorp/go-hclog"
 
 	"github.com/deskhost/deskhost/plugins/mock/adapter"
 	"github.com/deskhost/deskhost/plugins/mock/mockdesk"
 	"github.com/deskhost/deskhost/sdk"
+	"github.com/deskhost/deskhost/sdk/desktest"
 )
 
-// host is a deskhost of a test: it keeps what it acknowledged, and the latest
-// state of each chat with it, as the real one does.
-type host struct {
-	mu      sync.Mutex
-	events  map[string][]*sdk.Event
-	states  map[string]*sdk.ResumeState
-	refuse  map[string]sdk.RefusalCode // by chat
-	paused  chan struct{}              // while set, Emit waits for its closing
-	changed chan struct{}              // closed at the next event
-}
+// host is a deskhost of a test, and how its events read.
+type host struct{ *desktest.Host }
 
-func newHost() *host {
-	return &host{
-		events:  map[string][]*sdk.Event{},
-		states:  map[string]*sdk.ResumeState{},
-		refuse:  map[string]sdk.RefusalCode{},
-		changed: make(chan struct{}),
-	}
-}
-
-func (h *host) Logger() hclog.Logger { return hclog.NewNullLogger() }
-
-func (h *host) Emit(ctx context.Context, ev *sdk.Event) error {
-	h.mu.Lock()
-	paused := h.paused
-	h.mu.Unlock()
-	if paused != nil {
-		select {
-		case <-paused:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if code, ok := h.refuse[ev.ChatID]; ok {
-		return &sdk.RefusedError{Code: code, Reason: "the test says so"}
-	}
-	if ev.ID != "" && slices.ContainsFunc(h.events[ev.ChatID], func(e *sdk.Event) bool { return e.ID == ev.ID }) {
-		return nil
-	}
-	h.events[ev.ChatID] = append(h.events[ev.ChatID], ev)
-	if ev.State != nil {
-		h.states[ev.ChatID] = ev.State
-	}
-	close(h.changed)
-	h.changed = make(chan struct{})
-	return nil
-}
-
-// await returns once the chat's events fulfil the condition.
-func (h *host) await(t *testing.T, chatID string, what string, ok func([]*sdk.Event) bool) []*sdk.Event {
-	t.Helper()
-	for {
-		h.mu.Lock()
-		events, changed := slices.Clone(h.events[chatID]), h.changed
-		h.mu.Unlock()
-		if ok(events) {
-			return events
-		}
-		select {
-		case <-changed:
-		case <-time.After(30 * time.Second):
-			t.Fatalf("no %s; have %s", what, told(events))
-		}
-	}
-}
+func newHost(t *testing.T) host { return host{desktest.NewHost(t)} }
 
 // awaitLast returns once the chat's last lasting event reads so.
-func (h *host) awaitLast(t *testing.T, chatID, want string) {
+func (h host) awaitLast(t *testing.T, chatID, want string) {
 	t.Helper()
-	h.await(t, chatID, want, func(events []*sdk.Event) bool {
+	h.AwaitAll(chatID, func(events []*sdk.Event) bool {
 		lines := told(events)
 		return len(lines) > 0 && lines[len(lines)-1] == want
 	})
 }
 
-func (h *host) told(chatID string) []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return told(h.events[chatID])
-}
-
-func (h *host) state(chatID string) *sdk.ResumeState {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.states[chatID]
-}
+func (h host) told(chatID string) []string { return told(h.Events(chatID)) }
 
 // told writes events down, one line each, without passing news.
 func told(events []*sdk.Event) []string {

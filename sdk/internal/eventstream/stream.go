@@ -105,9 +105,9 @@ func (s *Stream) Emit(ctx context.Context, event *deskv1.Event) (*deskv1.Refusal
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p := &pending{event: event, size: proto.Size(event) + overhead, done: make(chan struct{})}
-	if p.size > deskv1.MaxEventBytes {
-		return tooLarge(p.size, deskv1.MaxEventBytes), nil
+	p := &pending{event: event, size: encodedSize(event), done: make(chan struct{})}
+	if refusal := tooLarge(p.size, deskv1.MaxEventBytes); refusal != nil {
+		return refusal, nil
 	}
 	if !s.enqueue(p) {
 		return nil, ErrClosed
@@ -122,7 +122,19 @@ func (s *Stream) Emit(ctx context.Context, event *deskv1.Event) (*deskv1.Refusal
 	return p.refusal, p.err
 }
 
+// CheckSize returns the refusal of an event that is over the contract's limit,
+// or nil. A host may have a lower one, which it says when it opens the stream.
+func CheckSize(event *deskv1.Event) *deskv1.Refusal {
+	return tooLarge(encodedSize(event), deskv1.MaxEventBytes)
+}
+
+func encodedSize(event *deskv1.Event) int { return proto.Size(event) + overhead }
+
+// tooLarge returns the refusal of an event over a limit, or nil.
 func tooLarge(size, limit int) *deskv1.Refusal {
+	if size <= limit {
+		return nil
+	}
 	return &deskv1.Refusal{
 		Code:   deskv1.RefusalCode_REFUSAL_CODE_TOO_LARGE,
 		Reason: fmt.Sprintf("the event has %d bytes encoded, the limit is %d", size, limit),
@@ -367,9 +379,9 @@ func (s *Stream) next() []*deskv1.Event {
 		c := s.ready[0]
 		if len(c.waiting) > 0 && c.sent < s.limits.chatWindow {
 			p := c.waiting[0]
-			if p.size > s.limits.eventSize {
+			if refusal := tooLarge(p.size, s.limits.eventSize); refusal != nil {
 				c.waiting = c.waiting[1:]
-				p.refusal = tooLarge(p.size, s.limits.eventSize)
+				p.refusal = refusal
 				close(p.done)
 				s.release(c)
 				continue

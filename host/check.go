@@ -51,7 +51,7 @@ func inScratch(pluginDir string, log hclog.Logger, fn func(desk.Source) error) (
 	}
 	// Its place may be outside of dir, if paths are long.
 	defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
-	folder, err := catalog.OpenFolder(pluginDir, filepath.Join(dir, "plugins"), log)
+	folder, err := catalog.OpenFolder(pluginDir, filepath.Join(dir, "plugins"), catalog.Usual, log)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/deskhost/deskhost/host/internal/process"
 	"github.com/deskhost/deskhost/host/internal/session"
 	"github.com/deskhost/deskhost/host/internal/webhook"
+	"github.com/deskhost/deskhost/host/internal/wirelog"
 	"github.com/deskhost/deskhost/host/web"
 )
 
@@ -50,6 +51,11 @@ const (
 	// writeBuffer is how much the system may hold for a client that does not read.
 	// By itself it would take megabytes for each.
 	writeBuffer = 64 << 10
+	// For development a desk that is down is started again after devBackoff at
+	// first. Nothing waits longer than devPatience: neither that, in quarantine too,
+	// nor a process that another has replaced for the end of its chats. Else the
+	// fifth build with an open chat would wait for the first one's.
+	devBackoff, devPatience = 100 * time.Millisecond, 2 * time.Second
 )
 
 // Options are what a host is made of.
@@ -57,6 +63,10 @@ type Options struct {
 	Config  *config.Config
 	Version string
 	Log     hclog.Logger
+	// Dev is for who writes a plugin: a file that a build has just written is taken
+	// at once, a desk that is down is started again soon, and each call and event
+	// is told in the log.
+	Dev bool
 	// Ready, if set, is called once, with the addresses that are listened on,
 	// when each desk has been ready or has failed its first start.
 	Ready func(widgets, operators net.Addr)
@@ -137,7 +147,11 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 		return h, err
 	}
 	h.disabled = disabledDesks(h.data.folder("disabled"))
-	plugins, err := catalog.OpenFolder(c.PluginDir, h.data.folder("plugins"), h.log.Named("plugins"))
+	pace := catalog.Usual
+	if opts.Dev {
+		pace = catalog.AtOnce
+	}
+	plugins, err := catalog.OpenFolder(c.PluginDir, h.data.folder("plugins"), pace, h.log.Named("plugins"))
 	if err != nil {
 		return h, err
 	}
@@ -230,7 +244,7 @@ func (h *Host) assemble(verifier api.Verifier) error {
 func (h *Host) deskOptions(c *config.Config, d config.Desk) desk.Options {
 	source := h.source
 	source.Plugin, source.SHA256, source.User = d.Plugin, d.SHA256, d.User
-	return desk.Options{
+	opts := desk.Options{
 		Name:           d.Name,
 		Source:         source,
 		Config:         d.Config,
@@ -240,6 +254,12 @@ func (h *Host) deskOptions(c *config.Config, d config.Desk) desk.Options {
 		Log:            h.log.Named("desk." + d.Name),
 		Handler:        h.sessions,
 	}
+	if h.opts.Dev {
+		opts.Tap = wirelog.Wrap
+		l := &opts.Limits
+		l.BackoffMin, l.BackoffMax, l.QuarantineProbe, l.DrainLimit = devBackoff, devPatience, devPatience, devPatience
+	}
+	return opts
 }
 
 // newAPI makes the widgets' door as a configuration wants it.

@@ -33,7 +33,7 @@ var rooms = []struct {
 	{"host", []string{
 		"host/internal/api", "host/internal/webhook", "host/internal/admin", "host/internal/session", "host/internal/identity",
 		"host/internal/desk", "host/internal/journal", "host/internal/catalog", "host/internal/process", "host/internal/config",
-		"host/web", "proto",
+		"host/internal/wirelog", "host/web", "proto",
 	}},
 	{"host/internal/api", []string{"host/internal/session", "host/internal/identity", "host/internal/problem", "host/internal/journal/record"}},
 	{"host/internal/webhook", []string{"host/internal/session", "host/internal/desk", "host/internal/problem", "proto"}},
@@ -44,6 +44,7 @@ var rooms = []struct {
 	{"host/internal/journal/record", nil},
 	{"host/internal/catalog", []string{"proto"}},
 	{"host/internal/process", []string{"proto"}},
+	{"host/internal/wirelog", []string{"proto"}},
 	{"host/internal/client", nil},
 	{"host/internal/config", nil},
 	{"host/internal/identity", nil},

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -296,14 +295,12 @@ func InspectFile(ctx context.Context, file string, log hclog.Logger) (*PluginInf
 	if err != nil {
 		return nil, err
 	}
-	base := strings.TrimSuffix(filepath.Base(file), ".exe")
-	name, ok := strings.CutPrefix(base, deskv1.FilePrefix)
 	if _, err := os.Stat(file); err != nil {
-		return nil, &catalog.ProblemError{Plugin: base, File: file, Problem: cause(err).Error()}
+		return nil, &catalog.ProblemError{Plugin: filepath.Base(file), File: file, Problem: cause(err).Error()}
 	}
-	if !ok {
-		return nil, &catalog.ProblemError{Plugin: base, File: file,
-			Problem: "the file of a plugin is named " + deskv1.FilePrefix + "NAME; rename it"}
+	name, err := catalog.NameOf(file)
+	if err != nil {
+		return nil, err
 	}
 	return Inspect(ctx, filepath.Dir(file), name, log)
 }

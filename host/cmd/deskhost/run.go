@@ -20,7 +20,10 @@ import (
 )
 
 func runCommand() *cobra.Command {
-	var file, level string
+	var (
+		file, level string
+		dev         devOptions
+	)
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the host until it is told to end",
@@ -33,18 +36,42 @@ only what it changes is touched. If anything in it is wrong nothing changes, and
 the log says why.
 
 One line on standard output tells the addresses once the host is ready. The log
-goes to standard error.`,
-		Args: cobra.NoArgs,
+goes to standard error.
+
+--dev is for who writes a plugin. A plugin file that a build has just written is
+taken at once, and the process before it ended within 2 s, also if it has chats
+that cannot go over. A desk that is down is started again within 2 s. Each call
+and event is one line of the log, without what users and agents write. With
+--plugin it takes no configuration file: the plugin's desk is the only one, the
+demo page is at "/", and what is said is forgotten at the end.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			return errors.Join(cobra.NoArgs(cmd, args), dev.check(file))
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), file, newLogger(cmd.ErrOrStderr(), level), cmd.OutOrStdout())
+			source := func() (*config.Config, error) { return load(file) }
+			if dev.plugin != "" {
+				data, err := os.MkdirTemp("", "deskhost-dev-")
+				if err != nil {
+					return err
+				}
+				defer os.RemoveAll(data)
+				source = func() (*config.Config, error) { return dev.configuration(data) }
+			}
+			log := newLogger(cmd.ErrOrStderr(), level)
+			if dev.on {
+				log = newDevLogger(cmd.ErrOrStderr(), level)
+			}
+			return run(cmd.Context(), source, dev.on, log, cmd.OutOrStdout())
 		},
 	}
 	configFlag(cmd, &file)
+	dev.flags(cmd)
 	cmd.Flags().StringVar(&level, "log-level", "info", "what to log: trace, debug, info, warn or error")
 	return cmd
 }
 
-func run(ctx context.Context, file string, log hclog.Logger, stdout io.Writer) error {
+// run runs a host. The configuration is loaded again when its file changes.
+func run(ctx context.Context, load func() (*config.Config, error), dev bool, log hclog.Logger, stdout io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// From the first signal on, a second has its usual effect.
@@ -53,7 +80,7 @@ func run(ctx context.Context, file string, log hclog.Logger, stdout io.Writer) e
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 
-	c, err := load(file)
+	c, err := load()
 	if err != nil {
 		return err
 	}
@@ -61,6 +88,7 @@ func run(ctx context.Context, file string, log hclog.Logger, stdout io.Writer) e
 		Config:  c,
 		Version: version,
 		Log:     log,
+		Dev:     dev,
 		Ready: func(widgets, operators net.Addr) {
 			// Nobody can be told of a standard output that is closed.
 			_, _ = fmt.Fprintf(stdout, "deskhost %s is ready: widgets at http://%s, operators at http://%s\n", version, widgets, operators)
@@ -85,13 +113,13 @@ func run(ctx context.Context, file string, log hclog.Logger, stdout io.Writer) e
 			}
 		})
 	})
-	reloading.Go(func() { reload(ctx, h, file, hangup, edited, log) })
+	reloading.Go(func() { reload(ctx, h, load, hangup, edited, log) })
 	return h.Run(ctx)
 }
 
 // reload has the host read its configuration again whenever there is cause to,
 // until ctx ends.
-func reload(ctx context.Context, h *host.Host, file string, hangup <-chan os.Signal, edited <-chan struct{}, log hclog.Logger) {
+func reload(ctx context.Context, h *host.Host, load func() (*config.Config, error), hangup <-chan os.Signal, edited <-chan struct{}, log hclog.Logger) {
 	for {
 		cause := "SIGHUP"
 		select {
@@ -101,7 +129,7 @@ func reload(ctx context.Context, h *host.Host, file string, hangup <-chan os.Sig
 		case <-ctx.Done():
 			return
 		}
-		err := h.Reload(ctx, func() (*config.Config, error) { return load(file) })
+		err := h.Reload(ctx, load)
 		if err != nil && ctx.Err() == nil {
 			log.Error("configuration not taken, the one before holds", "cause", cause, "problem", err)
 		}

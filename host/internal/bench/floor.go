@@ -58,7 +58,7 @@ func runFloor(dir string) error {
 	if err != nil {
 		return err
 	}
-	folder, err := catalog.OpenFolder(plugins, filepath.Join(dir, "floor", "store"), log)
+	folder, err := catalog.OpenFolder(plugins, filepath.Join(dir, "floor", "store"), catalog.Usual, log)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,17 @@ func ValidName(name string) bool { return validName.MatchString(name) }
 // FileName is the name that the file of a plugin has in the folder.
 func FileName(name string) string { return deskv1.FilePrefix + name + programSuffix() }
 
+// NameOf is the name of the plugin that a file anywhere holds. The error, a
+// [*ProblemError], says that it is not named like one.
+func NameOf(file string) (string, error) {
+	base := strings.TrimSuffix(filepath.Base(file), ".exe")
+	name, ok := strings.CutPrefix(base, deskv1.FilePrefix)
+	if !ok {
+		return "", &ProblemError{base, file, "the file of a plugin is named " + deskv1.FilePrefix + "NAME; rename it"}
+	}
+	return name, nil
+}
+
 // Scan looks at every plugin file of a folder, in the order of their names,
 // without keeping anything. Files that cannot be run are among them, each with
 // its Problem. A folder that does not exist holds no plugins.

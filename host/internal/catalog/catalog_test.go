@@ -39,7 +39,7 @@ func sum(content string) string {
 // find opens a folder, with a store for this once, and takes a plugin.
 func find(t *testing.T, dir, name string) (Plugin, error) {
 	t.Helper()
-	f, err := OpenFolder(dir, filepath.Join(t.TempDir(), "store"), hclog.NewNullLogger())
+	f, err := OpenFolder(dir, filepath.Join(t.TempDir(), "store"), Usual, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}

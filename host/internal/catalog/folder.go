@@ -17,13 +17,21 @@ import (
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
-const (
-	// lookEvery is how often the folder is looked at. Asking is right on every
-	// system and file system; notices of changes are lost on network mounts and
-	// in containers.
-	lookEvery = time.Second
-	// settleTime is how long a file must not have changed to be taken as whole.
-	settleTime = 2 * time.Second
+// Pace is how fast changes of the folder are taken.
+type Pace struct {
+	// Look is how often the folder is looked at. Asking is right on every system
+	// and file system; notices of changes are lost on network mounts and in
+	// containers.
+	Look time.Duration
+	// Settle is how long a file must not have changed to be taken as whole.
+	Settle time.Duration
+}
+
+// Usual is the pace for operators, who copy files from anywhere. AtOnce is for a
+// folder that a build on this machine writes to.
+var (
+	Usual  = Pace{Look: time.Second, Settle: 2 * time.Second}
+	AtOnce = Pace{Look: 100 * time.Millisecond, Settle: 300 * time.Millisecond}
 )
 
 // Copy is a plugin in the store, ready to be run.
@@ -52,6 +60,7 @@ type File struct {
 type Folder struct {
 	dir   string
 	store *Store
+	pace  Pace
 	log   hclog.Logger
 
 	looking  sync.Mutex // one look at a time
@@ -76,12 +85,12 @@ type watched struct {
 // folder for the first time. Files are taken as they are then; what turns out
 // to have been half a file is replaced by the whole one later. Copies of plugins
 // that are no longer there are removed, so nobody else may use the store.
-func OpenFolder(dir, storeDir string, log hclog.Logger) (*Folder, error) {
+func OpenFolder(dir, storeDir string, pace Pace, log hclog.Logger) (*Folder, error) {
 	store, err := OpenStore(storeDir)
 	if err != nil {
 		return nil, err
 	}
-	f := &Folder{dir: dir, store: store, log: log, known: map[string]*watched{}, changed: make(chan struct{})}
+	f := &Folder{dir: dir, store: store, pace: pace, log: log, known: map[string]*watched{}, changed: make(chan struct{})}
 	f.look(time.Now(), 0)
 	var keep []string
 	for _, file := range f.Files() {
@@ -93,7 +102,7 @@ func OpenFolder(dir, storeDir string, log hclog.Logger) (*Folder, error) {
 	return f, nil
 }
 
-// Watch looks at the folder every second until ctx ends. What was there before is
+// Watch looks at the folder at its pace until ctx ends. What was there before is
 // told in the log first. It is called once.
 func (f *Folder) Watch(ctx context.Context) {
 	f.looking.Lock()
@@ -102,7 +111,7 @@ func (f *Folder) Watch(ctx context.Context) {
 		f.tell(file)
 	}
 	f.looking.Unlock()
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(f.pace.Look)
 	defer ticker.Stop()
 	for {
 		select {
@@ -115,7 +124,7 @@ func (f *Folder) Watch(ctx context.Context) {
 }
 
 // Look looks at the folder once, as Watch does.
-func (f *Folder) Look(now time.Time) { f.look(now, settleTime) }
+func (f *Folder) Look(now time.Time) { f.look(now, f.pace.Settle) }
 
 // Files tells how each file of the folder stands, by name. Files that are gone
 // are among them as long as their copy may run.
@@ -152,7 +161,7 @@ func (f *Folder) Take(name string) (Copy, error) {
 	}
 	_, _, problem := resolve(f.dir, file)
 	if problem == "" {
-		problem = "it has been there for a moment only; it is looked at every " + lookEvery.String()
+		problem = "it has been there for a moment only; it is looked at every " + f.pace.Look.String()
 	}
 	return Copy{}, &ProblemError{name, file, problem}
 }

@@ -17,7 +17,7 @@ import (
 
 func openFolder(t *testing.T, dir string) *Folder {
 	t.Helper()
-	f, err := OpenFolder(dir, filepath.Join(t.TempDir(), "store"), hclog.NewNullLogger())
+	f, err := OpenFolder(dir, filepath.Join(t.TempDir(), "store"), Usual, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestFileOfTheFuture(t *testing.T) {
 	age(t, drop(t, dir, "x", script, 0o755), now.Add(time.Hour))
 	f.Look(now)
 	wantRuns(t, f, "", "still be written to")
-	f.Look(now.Add(settleTime))
+	f.Look(now.Add(Usual.Settle))
 	wantRuns(t, f, script, "")
 }
 
@@ -114,7 +114,7 @@ func TestCopyOutlivesItsFile(t *testing.T) {
 	f := openFolder(t, dir)
 	wantRuns(t, f, script, "") // there when the host started
 	now := time.Now().Add(time.Minute)
-	next := func() time.Time { now = now.Add(settleTime); return now }
+	next := func() time.Time { now = now.Add(Usual.Settle); return now }
 
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestChangedTellsOfNewsOnly(t *testing.T) {
 			<-changed
 			changed = f.Changed()
 		}
-		if took := time.Since(began); took < settleTime || took > settleTime+lookEvery {
+		if took := time.Since(began); took < Usual.Settle || took > Usual.Settle+Usual.Look {
 			t.Errorf("took %s", took)
 		}
 		cancel()
@@ -209,7 +209,7 @@ func TestStoreIsSweptWhenTheFolderIsOpened(t *testing.T) {
 	dir, storeDir := t.TempDir(), filepath.Join(t.TempDir(), "store")
 	for _, content := range []string{script, script + "#2\n"} {
 		drop(t, dir, "x", content, 0o755)
-		if _, err := OpenFolder(dir, storeDir, hclog.NewNullLogger()); err != nil {
+		if _, err := OpenFolder(dir, storeDir, Usual, hclog.NewNullLogger()); err != nil {
 			t.Fatal(err)
 		}
 		left, err := os.ReadDir(storeDir)

@@ -191,11 +191,6 @@ func (p Problems) Error() string {
 // Load reads and checks a file. The error is a [Problems].
 func Load(file string) (*Config, error) {
 	r := &reader{file: file}
-	dir, err := filepath.Abs(filepath.Dir(file))
-	if err != nil {
-		return nil, r.failf(Position{File: file}, "", "%v", err)
-	}
-	r.dir = dir
 	source, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -203,6 +198,17 @@ func Load(file string) (*Config, error) {
 	case err != nil:
 		return nil, r.failf(Position{File: file}, "", "cannot be read: %v", errors.Unwrap(err))
 	}
+	return Parse(file, source)
+}
+
+// Parse is Load of a file whose content is known, or meant.
+func Parse(file string, source []byte) (*Config, error) {
+	r := &reader{file: file}
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, r.failf(Position{File: file}, "", "%v", err)
+	}
+	r.dir = dir
 	root := r.parse(source)
 	if root == nil {
 		return nil, r.problems

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
 
 	"github.com/deskhost/deskhost/host/internal/catalog"
 	"github.com/deskhost/deskhost/host/internal/process"
@@ -42,6 +43,9 @@ type Options struct {
 	Limits   Limits
 	Log      hclog.Logger
 	Handler  Handler
+	// Tap, if set, comes between the desk and the connection to each of its
+	// processes.
+	Tap func(grpc.ClientConnInterface, hclog.Logger) grpc.ClientConnInterface
 }
 
 // Source is where a plugin comes from and where it may live.

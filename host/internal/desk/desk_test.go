@@ -185,7 +185,7 @@ func (f *fixture) run(t testing.TB) {
 // open looks at the plugin folder for the first time.
 func (f *fixture) open(t testing.TB) {
 	t.Helper()
-	folder, err := catalog.OpenFolder(f.dir, filepath.Join(filepath.Dir(sharedCopy), "store"), f.opts.Log)
+	folder, err := catalog.OpenFolder(f.dir, filepath.Join(filepath.Dir(sharedCopy), "store"), catalog.Usual, f.opts.Log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func haunt(t *testing.T, prepare, fn func(h *haunted)) {
 	}
 	store := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		folder, err := catalog.OpenFolder(dir, store, hclog.NewNullLogger())
+		folder, err := catalog.OpenFolder(dir, store, catalog.Usual, hclog.NewNullLogger())
 		if err != nil {
 			t.Fatal(err)
 		}

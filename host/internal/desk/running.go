@@ -57,10 +57,14 @@ type live interface {
 var _ Generation = (*running)(nil)
 
 func newRunning(opts Options, number uint64, plugin catalog.Plugin, proc *process.Process, describe *deskv1.DescribeResponse, log hclog.Logger) *running {
+	conn := proc.Conn()
+	if opts.Tap != nil {
+		conn = opts.Tap(conn, log)
+	}
 	g := &running{
 		desk: opts.Name, number: number, plugin: plugin, describe: describe,
 		limits: opts.Limits, log: log, proc: proc,
-		client:  deskv1.NewDeskServiceClient(proc.Conn()),
+		client:  deskv1.NewDeskServiceClient(conn),
 		acks:    newAcks(opts.Limits.Window, opts.Limits.chatWindow()),
 		slots:   make(chan struct{}, opts.Limits.CallsInFlight),
 		refused: rate.Sometimes{First: 10, Interval: time.Second},

@@ -63,13 +63,17 @@ build: ## Build bin/deskhost and bin/plugins.d/deskhost-plugin-*
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/deskhost ./host/cmd/deskhost
 	@$(foreach p,$(PLUGINS),echo "go build ./$(p)" && go build -trimpath -o bin/plugins.d/deskhost-plugin-$(notdir $(p)) ./$(p) && ) true
 
+.PHONY: node-desk
+node-desk: examples/node-desk/node_modules/.package-lock.json ## Build the plugin in Node, examples/node-desk, into bin/plugins.d; needs npm
+	cd examples/node-desk && node build.mjs $(CURDIR)/bin/plugins.d/deskhost-plugin-node-desk
+
 .PHONY: fmt
 fmt: ## Format the Go files
 	@$(GO_FILES) | xargs gofmt -w
 
 .PHONY: clean
 clean: ## Remove what was built; the tools and the demo's data stay
-	rm -rf bin host/web/node_modules host/web/carbon/node_modules host/web/carbon/dist/root
+	rm -rf bin host/web/node_modules host/web/carbon/node_modules host/web/carbon/dist/root examples/node-desk/node_modules
 
 ##@ Before a change goes in
 
@@ -88,9 +92,10 @@ test-go: ## Run the Go tests only
 		exit 1; }
 
 .PHONY: test-web
-test-web: carbon host/web/node_modules/.package-lock.json chromium ## Run the tests of the bridge and of the pages only
+test-web: carbon host/web/node_modules/.package-lock.json chromium node-desk ## Run the tests of the bridge, of the pages and of the plugin in Node only
 	@$(MAKE) build
 	cd host/web && npm run --silent test:unit && npm run --silent test:browser
+	cd examples/node-desk && npm run --silent test
 
 .PHONY: check
 check: check-go lint check-proto check-generated check-web ## Check format, vet, lint, the contract, generated files, other systems
@@ -159,7 +164,7 @@ bench: build ## Measure: parts by Go benchmarks, events from plugin to page besi
 
 ##@ What the web tests need
 
-host/web/node_modules/.package-lock.json host/web/carbon/node_modules/.package-lock.json: \
+host/web/node_modules/.package-lock.json host/web/carbon/node_modules/.package-lock.json examples/node-desk/node_modules/.package-lock.json: \
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@command -v npm >/dev/null || { echo "This needs Node 20 or newer, with npm. Install it, or run make test-go for the rest."; exit 1; }
 	cd $* && npm ci --no-audit --no-fund --ignore-scripts

@@ -2,7 +2,7 @@
 // plugin's own file. "make test-web" builds all of them first.
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -35,12 +35,14 @@ export function run(program, args) {
   });
 }
 
-/** Writes JSON into a file of a folder that is removed after the test. */
-export async function file(t, name, content) {
-  const dir = await mkdtemp(join(tmpdir(), "node-desk-"));
-  t.after(() => rm(dir, { recursive: true, force: true }));
-  const path = join(dir, name);
-  await writeFile(path, JSON.stringify(content));
+/** A folder for the files of the tests. */
+const folder = mkdtempSync(join(tmpdir(), "node-desk-"));
+process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+
+/** Writes JSON into a file in a folder of its own, and returns its path. */
+export function file(name, content) {
+  const path = join(mkdtempSync(join(folder, "f")), name);
+  writeFileSync(path, JSON.stringify(content));
   return path;
 }
 
@@ -61,7 +63,7 @@ export async function call(url, { method = "POST", token, body } = {}) {
 
 /** Runs a mock desk of which nobody but the test is the agent. */
 export async function startDesk(t) {
-  const script = await file(t, "script.json", { console: true });
+  const script = file("script.json", { console: true });
   const line = await start(t, join(plugins, "deskhost-plugin-mock"), ["desk", "--listen", "127.0.0.1:0", "--script", script], /http:/);
   const [url] = line.match(/http:[^\s,]+/);
   return { url, play: (step) => call(`${url}/script`, { body: step }) };

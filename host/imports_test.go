@@ -68,6 +68,10 @@ var heavy = []string{
 	"github.com/prometheus", "github.com/gorilla/websocket", "github.com/goccy/go-yaml",
 }
 
+// testOnly lists modules that tests hold our own code against, and no program
+// links.
+var testOnly = []string{"github.com/twilio/twilio-go"}
+
 // goPackage is what the rules look at, as go list names it.
 type goPackage struct {
 	ImportPath   string
@@ -126,6 +130,14 @@ func violations(packages []goPackage) (lines []string) {
 					may = "may import " + strings.Join(a, ", ")
 				}
 				lines = append(lines, fmt.Sprintf("%s imports %s: %s %s", path, target, room, may))
+			}
+		}
+		for _, linked := range p.Deps {
+			if slices.ContainsFunc(testOnly, func(module string) bool { return in(linked, module) }) {
+				lines = append(lines, fmt.Sprintf("%s links %s, which is for tests only", path, linked))
+			}
+			if target := strings.TrimPrefix(linked, module); in(path, "plugins") && path == roomOf(path) && in(target, path+"/"+path[len("plugins/"):]+"test") {
+				lines = append(lines, fmt.Sprintf("%s links %s: a plugin does not carry its simulator", path, target))
 			}
 		}
 		if !slices.ContainsFunc(vendors, func(folder string) bool { return in(path, folder) }) {
@@ -218,6 +230,9 @@ func TestImportRules(t *testing.T) {
 		"look-alike":      {graph("sdkish"), "sdkish is in no room"},
 		"sdk test":        {goPackage{ImportPath: module + "sdk", TestImports: []string{module + "host/internal/desk"}}, "a test of sdk imports host/internal/desk"},
 		"plugin test":     {goPackage{ImportPath: module + "plugins/mock", XTestImports: []string{module + "host"}}, "a test of plugins/mock imports host"},
+		"simulator's":     {graph("plugins/twilio/twiliotest/simulator", "plugins/twilio/twiliotest"), ""},
+		"simulator":       {graph("plugins/twilio", "plugins/twilio/twiliotest"), "plugins/twilio links plugins/twilio/twiliotest: a plugin does not carry its simulator"},
+		"vendor's own":    {goPackage{ImportPath: module + "plugins/twilio/client", Deps: []string{"github.com/twilio/twilio-go/client"}}, "plugins/twilio/client links github.com/twilio/twilio-go/client, which is for tests only"},
 		"heavy sdk":       {goPackage{ImportPath: module + "sdk", Deps: []string{"github.com/spf13/cobra"}}, "sdk links github.com/spf13/cobra: every plugin would"},
 	} {
 		t.Run(name, func(t *testing.T) {

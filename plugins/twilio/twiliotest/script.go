@@ -1,23 +1,26 @@
 package twiliotest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
+	"mime"
 	"net/http"
 	"time"
 
 	"github.com/deskhost/deskhost/sdk/desktest"
 )
 
-// step is what a script asks for.
+// step is what a script asks for in a word of this desk's own.
 type step struct {
 	Do     string        `json:"do"`
 	ChatID string        `json:"chat_id"`
 	Text   string        `json:"text"`
 	Call   desktest.Call `json:"call"`
-	LateMs int           `json:"late_ms"`
-	// Times is how often a fault happens, or how many indexes are left out.
+	LateMS int64         `json:"late_ms"`
+	// Times is how often a fault happens, how many indexes are left out, or how
+	// many agents are available.
 	Times int `json:"times"`
 	// Status and Code are a fault's.
 	Status int `json:"status"`
@@ -26,10 +29,9 @@ type step struct {
 	Every int `json:"every"`
 }
 
-// script plays the desk as a POST tells it: the words of sdk/desktest and those
-// of this desk.
+// script plays the desk as a POST tells it: in the words of sdk/desktest, and in
+// those of this desk.
 //
-//	agent_joins, agent_says, agent_ends, heard, fail_next_call, stall_next_call
 //	transfer          "text": "join_first" has the next agent join before the other leaves
 //	agent_leaves      with nobody to follow
 //	park              the same, and the customer's next message calls an agent
@@ -38,71 +40,64 @@ type step struct {
 //	bot_says, system_says, last_words   "text"; with last words the end overtakes the message
 //	remove            the conversation is gone: 404
 //	hole              "times": so many indexes are left out
+//	workers           "times": so many are available
+//	foreign_pages     "text": the origin that next_page_url names
 //	fault             "call", "status", "code", "times", "late_ms"; with "text": "done" the call is carried
 //	                  out all the same, with "cut" too, and the connection is closed in place of the answer
 //	lose_webhooks     "every": 2 loses every second, 1 all
 //	double_webhooks, shuffle_webhooks, late_webhooks ("late_ms"), forge_webhooks, silent_ends
 //	good_webhooks     as they should be again
-//	workers           "times": so many are available
-//	foreign_pages     "text": the origin that next_page_url names
 //
-// The answer is 200 with {"heard": […]} or {}, 501 where a word is not known,
-// else 400 with what is wrong.
+// The answers are the same for all: 200 with an object, 501 for a word that
+// nobody knows, another status for what went wrong.
 func (s *Simulator) script(w http.ResponseWriter, r *http.Request) {
-	var st step
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxForm)).Decode(&st); err != nil {
-		http.Error(w, "no JSON: "+err.Error(), http.StatusBadRequest)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil {
+		http.Error(w, "the body cannot be read", http.StatusBadRequest)
 		return
 	}
-	heard, err := s.playStep(r, &st)
+	var st step
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	err = desktest.ErrCannotPlay
+	if kind == "application/json" && json.Unmarshal(body, &st) == nil {
+		err = s.playOwn(&st)
+	}
 	switch {
-	case errors.Is(err, desktest.ErrCannotPlay):
-		http.Error(w, err.Error(), http.StatusNotImplemented)
+	case errors.Is(err, desktest.ErrCannotPlay): // nor is it refused here: this answers whatever it is
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		desktest.ScriptHandler(s).ServeHTTP(w, r)
 	case err != nil:
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
 	default:
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(struct {
-			Heard []string `json:"heard,omitempty"`
-		}{heard})
+		_, _ = io.WriteString(w, "{}\n")
 	}
 }
 
-func (s *Simulator) playStep(r *http.Request, st *step) (heard []string, err error) {
-	late := time.Duration(st.LateMs) * time.Millisecond
+// playOwn does what a word of this desk's own asks for.
+func (s *Simulator) playOwn(st *step) error {
+	late := time.Duration(st.LateMS) * time.Millisecond
 	switch st.Do {
-	case "agent_joins":
-		return nil, s.AgentJoins(r.Context(), st.ChatID)
-	case "agent_says":
-		return nil, s.AgentSays(r.Context(), st.ChatID, st.Text)
-	case "agent_ends":
-		return nil, s.AgentEnds(r.Context(), st.ChatID)
-	case "heard":
-		return s.Heard(r.Context(), st.ChatID)
-	case "fail_next_call":
-		return nil, s.FailNextCall(r.Context(), st.Call)
-	case "stall_next_call":
-		return nil, s.StallNextCall(r.Context(), st.Call, late)
 	case "transfer":
-		return nil, s.Transfer(st.ChatID, st.Text == "join_first")
+		return s.Transfer(st.ChatID, st.Text == "join_first")
 	case "agent_leaves":
-		return nil, s.AgentLeaves(st.ChatID)
+		return s.AgentLeaves(st.ChatID)
 	case "park":
-		return nil, s.Park(st.ChatID)
+		return s.Park(st.ChatID)
 	case "agent_reads":
-		return nil, s.AgentReads(st.ChatID)
+		return s.AgentReads(st.ChatID)
 	case "supervisor_joins":
-		return nil, s.SupervisorJoins(st.ChatID)
+		return s.SupervisorJoins(st.ChatID)
 	case "bot_says":
-		return nil, s.BotSays(st.ChatID, st.Text)
+		return s.BotSays(st.ChatID, st.Text)
 	case "system_says":
-		return nil, s.SystemSays(st.ChatID, st.Text)
+		return s.SystemSays(st.ChatID, st.Text)
 	case "last_words":
-		return nil, s.LastWords(st.ChatID, st.Text)
+		return s.LastWords(st.ChatID, st.Text)
 	case "remove":
-		return nil, s.Remove(st.ChatID)
+		return s.Remove(st.ChatID)
 	case "hole":
-		return nil, s.SkipIndexes(st.ChatID, st.Times)
+		return s.SkipIndexes(st.ChatID, st.Times)
 	case "workers":
 		s.SetWorkers(st.Times)
 	case "foreign_pages":
@@ -113,9 +108,9 @@ func (s *Simulator) playStep(r *http.Request, st *step) (heard []string, err err
 			Done: st.Text == "done" || st.Text == "cut", Cut: st.Text == "cut",
 		})
 	default:
-		return nil, s.spoilWebhooks(st)
+		return s.spoilWebhooks(st)
 	}
-	return nil, nil
+	return nil
 }
 
 // spoilWebhooks adds to what goes wrong with webhooks.
@@ -130,7 +125,7 @@ func (s *Simulator) spoilWebhooks(st *step) error {
 	case "shuffle_webhooks":
 		s.webhooks.Shuffle = true
 	case "late_webhooks":
-		s.webhooks.Late = time.Duration(st.LateMs) * time.Millisecond
+		s.webhooks.Late = time.Duration(st.LateMS) * time.Millisecond
 	case "forge_webhooks":
 		s.webhooks.WrongSignature = true
 	case "silent_ends":
@@ -138,7 +133,7 @@ func (s *Simulator) spoilWebhooks(st *step) error {
 	case "good_webhooks":
 		s.webhooks = Webhooks{}
 	default:
-		return fmt.Errorf("%w: %q", desktest.ErrCannotPlay, st.Do)
+		return desktest.ErrCannotPlay
 	}
 	return nil
 }

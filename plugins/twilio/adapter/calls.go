@@ -1,0 +1,250 @@
+package adapter
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/deskhost/deskhost/plugins/twilio/client"
+	"github.com/deskhost/deskhost/sdk"
+)
+
+const (
+	// sendTries is how often a message is sent in one call.
+	sendTries = 4
+	// clockSkew is how far the clocks of host and Twilio may be apart.
+	clockSkew = 10 * time.Minute
+	// deskhostKey is where a participant's attributes hold what is ours.
+	deskhostKey = "deskhost"
+)
+
+// attributes are those of a message of ours.
+type attributes struct {
+	MessageID string          `json:"deskhost_message_id"`
+	Data      json.RawMessage `json:"data,omitempty"`
+}
+
+// served returns the chat and its conversation.
+func (d *Desk) served(id string) (c *chat, conv *client.Conversation, st state, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c = d.chats[id]
+	if c == nil || !c.started() {
+		return nil, nil, st, sdk.Fail(sdk.ChatUnknown, "this process does not serve the chat")
+	}
+	return c, c.conv, c.state.clone(), nil
+}
+
+// SendMessageToAgent writes the message into the conversation, with its id in
+// the attributes, by which a later try finds it.
+func (d *Desk) SendMessageToAgent(ctx context.Context, req *sdk.SendMessageRequest) (*sdk.SendMessageResponse, error) {
+	c, conv, st, err := d.served(req.ChatID)
+	if err != nil {
+		return nil, err
+	}
+	if req.Text == "" {
+		return nil, sdk.Fail(sdk.Invalid, "Twilio takes no message without text")
+	}
+	m, err := d.post(ctx, conv, st.Identity, req, req.Attempt > 1)
+	if err != nil {
+		f := failure(err)
+		if f.Kind == sdk.ChatUnknown || f.Kind == sdk.ChatOver {
+			// The last words and the end come on the stream.
+			d.mu.Lock()
+			d.wake(c, true)
+			d.mu.Unlock()
+		}
+		return nil, f
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.active = time.Now()
+	if m.Author == st.Identity && len(c.hints) < maxHints {
+		c.hints = append(c.hints, *m)
+		d.wake(c, false)
+	}
+	return &sdk.SendMessageResponse{DeskMessageID: m.SID}, nil
+}
+
+// post writes a message, or finds it if an earlier try has: before this call,
+// if look is set, or in it.
+func (d *Desk) post(ctx context.Context, conv *client.Conversation, identity string, req *sdk.SendMessageRequest, look bool) (*client.Message, error) {
+	text, err := json.Marshal(attributes{req.MessageID, req.Data})
+	if err != nil || len(text) > maxAttributes {
+		// The text counts; what comes along may be too much, or no JSON.
+		if text, err = json.Marshal(attributes{MessageID: req.MessageID}); err != nil {
+			return nil, err
+		}
+	}
+	for try := 0; ; try++ {
+		var m *client.Message
+		if look {
+			m, err = d.lookup(ctx, conv, identity, req)
+		}
+		if m == nil && err == nil {
+			m, err = conv.Send(ctx, identity, req.Text, string(text))
+		}
+		switch e := client.As(err); {
+		case err == nil:
+			return m, nil
+		case e.Unclear():
+			look = true
+		case e.Throttled(), !e.Sent, e.Status >= 500:
+		default:
+			return nil, err
+		}
+		if try == sendTries-1 || !client.Wait(ctx, client.Pause(try, err)) {
+			return nil, d.outcome(err, look)
+		}
+	}
+}
+
+// outcome is the error of a message that may have arrived in an earlier try.
+func (d *Desk) outcome(err error, unclear bool) error {
+	f := failure(err)
+	if unclear && f.Kind == sdk.Retry {
+		f.Kind = sdk.OutcomeUnknown
+	}
+	return f
+}
+
+// lookup finds a message of ours by its id; nil if it is not there.
+func (d *Desk) lookup(ctx context.Context, conv *client.Conversation, identity string, req *sdk.SendMessageRequest) (*client.Message, error) {
+	var since time.Time
+	if !req.Time.IsZero() {
+		since = req.Time.Add(-clockSkew)
+	}
+	return conv.Find(ctx, since, func(m *client.Message) bool {
+		var a attributes
+		return m.Author == identity && json.Unmarshal([]byte(m.Attributes), &a) == nil && a.MessageID == req.MessageID
+	})
+}
+
+// EndChat ends the conversation in the configured way.
+func (d *Desk) EndChat(ctx context.Context, req *sdk.EndChatRequest) error {
+	c, conv, st, err := d.toEnd(ctx, req)
+	if err != nil {
+		return err
+	}
+	err = client.Insist(ctx, func() error { return d.end(ctx, conv, &st) })
+	if err != nil && !client.As(err).Closed() && !client.As(err).NotFound() {
+		return failure(err)
+	}
+	if c != nil {
+		d.mu.Lock()
+		d.drop(c)
+		d.mu.Unlock()
+	}
+	return failed(err)
+}
+
+// toEnd finds the conversation of a chat: here, in its state, or at Twilio.
+func (d *Desk) toEnd(ctx context.Context, req *sdk.EndChatRequest) (*chat, *client.Conversation, state, error) {
+	d.mu.Lock()
+	c := d.chats[req.ChatID]
+	var begun *start
+	if c != nil {
+		begun = c.start
+	}
+	d.mu.Unlock()
+	if begun != nil {
+		select {
+		case <-begun.done: // what is being opened is ended behind it
+		case <-ctx.Done():
+			return nil, nil, state{}, sdk.Fail(sdk.Retry, "the chat is still being started: %w", ctx.Err())
+		}
+	}
+	if c, conv, st, err := d.served(req.ChatID); err == nil {
+		return c, conv, st, nil
+	}
+	if req.State != nil {
+		if st, err := readState(req.State); err == nil {
+			return nil, d.client.Conversation(st.Conversation), st, nil
+		}
+	}
+	conv, err := d.find(ctx, req.ChatID)
+	switch {
+	case err != nil:
+		return nil, nil, state{}, failure(err)
+	case conv == nil:
+		return nil, nil, state{}, sdk.Fail(sdk.ChatUnknown, "Twilio has no open conversation of the chat")
+	}
+	return nil, conv, newState(conv.SID, req.ChatID), nil
+}
+
+// end ends a conversation for the user. An interaction that is not found leaves
+// the conversation to be closed.
+func (d *Desk) end(ctx context.Context, conv *client.Conversation, st *state) error {
+	switch d.config.End {
+	case endParticipant:
+		return conv.RemoveParticipant(ctx, st.Identity)
+	case endInteraction:
+		i, err := d.interaction(ctx, st)
+		if err != nil {
+			return err
+		}
+		if i == nil {
+			break
+		}
+		st.Interaction, st.Channel = i.SID, i.Channel
+		if err := d.client.CloseInteraction(ctx, *i); err == nil || client.As(err).Throttled() || client.As(err).Unclear() {
+			return err
+		}
+	}
+	return conv.Close(ctx)
+}
+
+// UserReadMessages moves the customer's read horizon to the last message.
+func (d *Desk) UserReadMessages(ctx context.Context, req *sdk.UserReadRequest) error {
+	c, conv, st, err := d.served(req.ChatID)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	known := st.Last <= c.read
+	d.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := client.Insist(ctx, func() error { return conv.SetRead(ctx, st.Identity, st.Last) }); err != nil {
+		return failure(err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.read = max(c.read, st.Last)
+	return nil
+}
+
+// UpdateState writes what is now known of the user into the attributes of the
+// customer, beside those that Flex keeps there.
+func (d *Desk) UpdateState(ctx context.Context, req *sdk.UpdateStateRequest) error {
+	_, conv, st, err := d.served(req.ChatID)
+	if err != nil {
+		return err
+	}
+	var p *client.Participant
+	err = client.Retry(ctx, func() error {
+		p, err = conv.Participant(ctx, st.Identity)
+		return err
+	})
+	if err != nil {
+		return failure(err)
+	}
+	all := map[string]any{}
+	if json.Unmarshal([]byte(p.Attributes), &all) != nil {
+		all = map[string]any{} // what is no object cannot be kept
+	}
+	user := req.Context.User
+	all[deskhostKey] = map[string]any{
+		"user_id": user.ID, "user_verified": user.Verified, "user_name": user.Name, "user_attributes": user.Attributes,
+		"locale": req.Context.Locale, "assistant_session_id": req.Context.AssistantSessionID,
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return sdk.Fail(sdk.Invalid, "what is known of the user: %w", err)
+	}
+	if len(text) > maxEngagement {
+		return sdk.Fail(sdk.Invalid, "what is known of the user is over %d bytes", maxEngagement)
+	}
+	return failed(client.Insist(ctx, func() error { return conv.SetAttributes(ctx, st.Identity, string(text)) }))
+}

@@ -1,0 +1,477 @@
+package adapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/deskhost/deskhost/plugins/twilio/client"
+	"github.com/deskhost/deskhost/sdk"
+)
+
+// lookTimeout bounds one look at a conversation.
+const lookTimeout = 20 * time.Second
+
+// news is what is told to the host next.
+type news struct {
+	// payload is nil where only the state has changed.
+	payload sdk.Payload
+	// id is stable: the same whenever the same is found.
+	id string
+	at time.Time
+	// state is what the host knows of the conversation with it.
+	state state
+	// last says that nothing comes behind it.
+	last bool
+}
+
+// view is a conversation as it was read.
+type view struct {
+	// ended says that the conversation is closed, or gone.
+	ended  bool
+	people []client.Participant
+	// messages are those that the host does not have, oldest first.
+	messages []client.Message
+	// agents are those who are new, in the order in which they came; others
+	// is for the state.
+	agents []newcomer
+	others []string
+	// interaction is the one of the conversation, if it was looked for.
+	interaction *client.Interaction
+	// deserted says that no agent is there and no task is open.
+	deserted bool
+}
+
+// newcomer is an agent whom the host does not know.
+type newcomer struct {
+	person
+
+	name string
+	// gone says that the agent has come and left since the last look.
+	gone bool
+}
+
+// pass brings the host up to date: from the hints, if they tell all, and else
+// from a look at the conversation.
+func (d *Desk) pass(c *chat, hints []client.Message, look bool) error {
+	if !look {
+		if told, ok := follow(c.state, hints); ok {
+			return d.tell(c, told)
+		}
+	}
+	v, err := d.look(c)
+	if err != nil {
+		return err
+	}
+	return d.tell(c, compare(c.state, v, &d.config))
+}
+
+// tell hands news to the host, in order.
+func (d *Desk) tell(c *chat, told []news) error {
+	for _, n := range told {
+		if n.payload != nil {
+			ev := &sdk.Event{ChatID: c.id, ID: n.id, Time: n.at, State: n.state.resume(), Payload: n.payload}
+			err := d.host.Emit(d.life, ev)
+			refused := (*sdk.RefusedError)(nil)
+			switch {
+			case err == nil:
+			case !errors.As(err, &refused):
+				return err // the process is about to end
+			case refused.Code == sdk.RefusedInvalid, refused.Code == sdk.RefusedTooLarge:
+				d.log.Warn("the host refused an event; it is left out", "chat_id", c.id, "event_id", ev.ID, "error", err)
+			default:
+				d.log.Debug("the host has no use for the chat any more", "chat_id", c.id, "error", err)
+				d.mu.Lock()
+				d.drop(c)
+				d.mu.Unlock()
+				return nil
+			}
+		}
+		d.mu.Lock()
+		c.state = n.state
+		if n.payload != nil {
+			c.active, c.alone = time.Now(), time.Now()
+		}
+		if n.last {
+			d.drop(c)
+		}
+		d.mu.Unlock()
+	}
+	return nil
+}
+
+// follow returns what messages tell, which webhooks have brought, and whether
+// that is all: each is the next one, and of somebody known.
+func follow(st state, messages []client.Message) ([]news, bool) {
+	slices.SortStableFunc(messages, func(a, b client.Message) int { return a.Index - b.Index })
+	t := teller{st: st.clone()}
+	for i := range messages {
+		m := &messages[i]
+		known := m.Author == st.Identity || t.st.agent(m.ParticipantSID, m.Author) >= 0
+		switch {
+		case m.Index <= t.st.Last:
+		case m.Index != t.st.Last+1 || !known:
+			return nil, false
+		default:
+			t.message(m)
+		}
+	}
+	t.settle()
+	return t.told, true
+}
+
+// look reads a conversation. What it reads first is what decides last: once the
+// state says closed, no message comes behind those that are read then; and who
+// has written one is among the participants that are read before it, or looked
+// for again.
+func (d *Desk) look(c *chat) (*view, error) {
+	select {
+	case d.reads <- struct{}{}:
+		defer func() { <-d.reads }()
+	case <-d.reading.Done():
+		return nil, d.reading.Err()
+	}
+	ctx, cancel := context.WithTimeout(d.reading, lookTimeout)
+	defer cancel()
+	d.keepWebhook(ctx, c)
+
+	v := new(view)
+	state, err := c.conv.State(ctx)
+	if err == nil {
+		v.ended = state == client.Closed
+		v.people, err = c.conv.Participants(ctx)
+	}
+	if err == nil {
+		v.messages, err = c.conv.MessagesSince(ctx, c.state.Last)
+	}
+	switch {
+	case err != nil && client.As(err).NotFound():
+		return &view{ended: true}, nil
+	case err != nil:
+		return nil, err
+	}
+	if slices.ContainsFunc(v.messages, func(m client.Message) bool { return d.stranger(c, v, &m) }) {
+		if v.people, err = c.conv.Participants(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.whoIsNew(ctx, c, v); err != nil {
+		return nil, err
+	}
+	return v, d.whoIsThere(ctx, c, v)
+}
+
+// stranger tells whether a participant has written a message who is not known,
+// and was not there when the participants were read.
+func (d *Desk) stranger(c *chat, v *view, m *client.Message) bool {
+	return m.ParticipantSID != "" && m.Author != c.state.Identity && !slices.Contains(d.config.Bots, m.Author) &&
+		c.state.agent(m.ParticipantSID, "") < 0 && !slices.Contains(c.state.Others, m.ParticipantSID) &&
+		!slices.ContainsFunc(v.people, func(p client.Participant) bool { return p.SID == m.ParticipantSID })
+}
+
+// whoIsNew tells agents from others among those whom the host does not know.
+func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) error {
+	known := 0
+	var fresh, doubtful []newcomer
+	for _, p := range v.people {
+		n := newcomer{person: person{p.SID, p.Identity}}
+		switch {
+		case p.Identity == c.state.Identity, p.Identity == "", slices.Contains(d.config.Bots, p.Identity):
+		case c.state.agent(p.SID, "") >= 0:
+			known++
+		case slices.Contains(c.state.Others, p.SID):
+			doubtful = append(doubtful, n)
+		default:
+			fresh = append(fresh, n)
+		}
+	}
+	present := len(fresh) + len(doubtful)
+	v.agents = append(fresh, doubtful...)
+	if !v.ended && present > 0 {
+		agents, err := d.agentsAmong(ctx, c, v, known)
+		if err != nil {
+			return err
+		}
+		for _, n := range v.agents[min(agents, present):] {
+			v.others = append(v.others, n.SID)
+		}
+		v.agents = v.agents[:min(agents, present)]
+	}
+	for i := range v.messages {
+		m := &v.messages[i]
+		if d.stranger(c, v, m) && !slices.ContainsFunc(v.agents, func(n newcomer) bool { return n.SID == m.ParticipantSID }) {
+			v.agents = append(v.agents, newcomer{person: person{m.ParticipantSID, m.Author}, gone: true})
+		}
+	}
+	for i := range v.agents {
+		v.agents[i].name = d.name(ctx, v.agents[i].Identity)
+	}
+	return nil
+}
+
+// agentsAmong tells how many of those who are new are agents. An interaction
+// says how many of its people are agents and how many are supervisors, not who;
+// where it says nothing, all are agents.
+func (d *Desk) agentsAmong(ctx context.Context, c *chat, v *view, known int) (int, error) {
+	all := len(v.agents)
+	i, err := d.interaction(ctx, &c.state)
+	if err != nil || i == nil {
+		return all, err
+	}
+	v.interaction = i
+	types, err := d.client.Types(ctx, *i)
+	switch {
+	case err != nil && client.As(err).NotFound():
+		return all, nil
+	case err != nil:
+		return 0, err
+	case types["supervisor"] == 0:
+		return all, nil
+	}
+	return max(types["agent"]-known, 0), nil
+}
+
+// interaction finds the interaction of a conversation; nil if there is none, or
+// no workspace to look in.
+func (d *Desk) interaction(ctx context.Context, st *state) (*client.Interaction, error) {
+	if st.Interaction != "" {
+		return &client.Interaction{SID: st.Interaction, Channel: st.Channel}, nil
+	}
+	if d.config.WorkspaceSID == "" {
+		return nil, nil
+	}
+	tasks, err := d.client.Tasks(ctx, d.config.WorkspaceSID, st.Conversation)
+	if err != nil {
+		return nil, err
+	}
+	for i := range tasks {
+		if found := tasks[i].Interaction(); found != nil {
+			return found, nil
+		}
+	}
+	return nil, nil
+}
+
+// whoIsThere finds out whether the user waits for nobody.
+func (d *Desk) whoIsThere(ctx context.Context, c *chat, v *view) error {
+	attended := len(v.agents) > 0 || slices.ContainsFunc(v.people, func(p client.Participant) bool { return c.state.agent(p.SID, "") >= 0 })
+	d.mu.Lock()
+	if attended || len(v.messages) > 0 {
+		c.alone = time.Now()
+	}
+	alone := time.Since(c.alone)
+	d.mu.Unlock()
+	if v.ended || attended || c.state.Unattended || d.config.WorkspaceSID == "" || alone < d.config.unattendedAfter() {
+		return nil
+	}
+	tasks, err := d.client.Tasks(ctx, d.config.WorkspaceSID, c.state.Conversation)
+	v.deserted = err == nil && !slices.ContainsFunc(tasks, func(t client.Task) bool { return t.Live() })
+	return err
+}
+
+// keepWebhook sees to it that the conversation's webhook calls this host. Until
+// it does the conversation is polled.
+func (d *Desk) keepWebhook(ctx context.Context, c *chat) {
+	if d.webhookURL == "" || c.state.WebhookURL == d.webhookURL {
+		return
+	}
+	sid, err := d.webhook(ctx, c.conv, c.state.Webhook, true)
+	if err != nil {
+		d.log.Warn("the conversation's webhook was not moved to this host's address; it is polled and tried again",
+			"chat_id", c.id, "conversation", c.state.Conversation, "error", err)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.state.Webhook, c.state.WebhookURL = sid, d.webhookURL
+}
+
+// webhook makes the conversation's webhook, or moves the one of that SID. look
+// says that there may be one which nobody knows of.
+func (d *Desk) webhook(ctx context.Context, conv *client.Conversation, sid string, look bool) (string, error) {
+	if sid != "" {
+		err := conv.MoveWebhook(ctx, sid, d.webhookURL)
+		if err == nil || !client.As(err).NotFound() {
+			return sid, err
+		}
+	}
+	if look {
+		hooks, err := conv.Webhooks(ctx)
+		if err != nil {
+			return "", err
+		}
+		for _, h := range hooks {
+			if h.Configuration.URL == d.webhookURL {
+				return h.SID, nil
+			}
+		}
+	}
+	return conv.AddWebhook(ctx, d.webhookURL)
+}
+
+// compare returns what the host does not know of a conversation. Who joins does
+// so before the first message, who leaves does so behind the last one, and
+// before others join.
+func compare(st state, v *view, cfg *config) []news {
+	t := teller{st: st.clone()}
+	t.st.Others = v.others
+	if v.interaction != nil {
+		t.st.Interaction, t.st.Channel = v.interaction.SID, v.interaction.Channel
+	}
+	lastOf := map[string]int{}
+	for i := range v.messages {
+		m := &v.messages[i]
+		lastOf[m.ParticipantSID] = i
+	}
+	gone := map[string]bool{}
+	for _, a := range st.Agents {
+		gone[a.SID] = !slices.ContainsFunc(v.people, func(p client.Participant) bool { return p.SID == a.SID })
+	}
+	for _, n := range v.agents {
+		gone[n.SID] = n.gone
+	}
+	// leave tells who has gone and has nothing more to say from message i on.
+	leave := func(i int) {
+		for _, a := range slices.Clone(t.st.Agents) {
+			if last, writes := lastOf[a.SID]; gone[a.SID] && (!writes || last < i) {
+				t.left(a)
+			}
+		}
+	}
+	waiting := v.agents
+	join := func(is func(newcomer) bool) {
+		for _, n := range waiting {
+			if is(n) {
+				t.joined(n)
+			}
+		}
+		waiting = slices.DeleteFunc(slices.Clone(waiting), is)
+	}
+	for i := range v.messages {
+		m := &v.messages[i]
+		if m.Index <= t.st.Last {
+			continue
+		}
+		of := func(n newcomer) bool {
+			return n.SID == m.ParticipantSID || m.ParticipantSID == "" && n.Identity == m.Author
+		}
+		if slices.ContainsFunc(waiting, of) {
+			leave(i)
+			join(of)
+		}
+		t.message(m)
+	}
+	if !v.ended {
+		leave(len(v.messages))
+		join(func(newcomer) bool { return true })
+		t.read(v.people)
+		if v.deserted {
+			t.deserted(cfg.UnattendedText)
+		}
+	}
+	t.settle()
+	if v.ended {
+		t.ended()
+	}
+	return t.told
+}
+
+// teller writes news down, each with the state behind it.
+type teller struct {
+	st   state
+	told []news
+	// unsettled says that the state has changed since the last news.
+	unsettled bool
+}
+
+func (t *teller) tell(id string, at time.Time, p sdk.Payload) {
+	t.told = append(t.told, news{payload: p, id: id, at: at, state: t.st.clone()})
+}
+
+// settle has the state taken where no news carries it.
+func (t *teller) settle() {
+	t.told = append(t.told, news{state: t.st.clone()})
+}
+
+// of names an occurrence in the conversation that has no id of Twilio's.
+func (t *teller) of(what, which string) string { return t.st.Conversation + "-" + what + "-" + which }
+
+func (t *teller) joined(n newcomer) {
+	t.st.Agents = append(t.st.Agents, n.person)
+	t.st.Unattended = false
+	t.tell(n.SID+"-joined", time.Time{}, sdk.AgentJoined{Agent: sdk.Agent{ID: n.SID, Nickname: n.name}})
+}
+
+func (t *teller) left(a person) {
+	t.st.Agents = slices.DeleteFunc(t.st.Agents, func(other person) bool { return other == a })
+	if len(t.st.Agents) == 0 {
+		t.st.Left = a.SID
+	}
+	t.tell(a.SID+"-left", time.Time{}, sdk.AgentLeft{AgentID: a.SID})
+}
+
+// message tells a message, unless it is the customer's own, or empty.
+func (t *teller) message(m *client.Message) {
+	t.st.Last = m.Index
+	if m.Author == t.st.Identity {
+		t.st.Own = m.Index
+		return
+	}
+	parts := parts(m)
+	if len(parts) == 0 {
+		return
+	}
+	// Not the identity, which may be somebody's address.
+	author := "desk"
+	if i := t.st.agent(m.ParticipantSID, m.Author); i >= 0 {
+		author = t.st.Agents[i].SID
+	} else if m.ParticipantSID != "" {
+		author = m.ParticipantSID
+	}
+	id := m.SID
+	if id == "" {
+		id = t.of("message", strconv.Itoa(m.Index))
+	}
+	t.tell(id, m.DateCreated.Time, sdk.MessageToUser{MessageID: id, AgentID: author, Parts: parts})
+}
+
+func parts(m *client.Message) []sdk.Part {
+	var parts []sdk.Part
+	if body := strings.ToValidUTF8(m.Body, "\uFFFD"); body != "" {
+		parts = append(parts, sdk.Text(body))
+	}
+	for _, file := range m.Media {
+		parts = append(parts, sdk.InlineError(strings.ToValidUTF8(fmt.Sprintf("The file %q cannot be shown here.", file.Filename), "\uFFFD")))
+	}
+	return parts
+}
+
+// read tells that an agent has read all that the customer wrote.
+func (t *teller) read(people []client.Participant) {
+	for _, p := range people {
+		if p.LastReadMessageIndex != nil && *p.LastReadMessageIndex >= t.st.Own && t.st.Own > t.st.Read && t.st.agent(p.SID, "") >= 0 {
+			t.st.Read = t.st.Own
+			t.tell(t.of("read", strconv.Itoa(t.st.Own)), time.Time{}, sdk.AgentReadMessages{})
+		}
+	}
+}
+
+// deserted tells that no agent is there and none on the way. That is no end:
+// the conversation may be parked, and taken up again.
+func (t *teller) deserted(text string) {
+	t.st.Unattended = true
+	which := t.st.Left
+	if which == "" {
+		which = "start"
+	}
+	t.tell(t.of("unattended", which), time.Time{}, sdk.MessageToUser{AgentID: "desk", Parts: []sdk.Part{sdk.InlineError(text)}})
+}
+
+func (t *teller) ended() {
+	t.tell(t.of("conversation", "closed"), time.Time{}, sdk.AgentEndedChat{})
+	t.told[len(t.told)-1].last = true
+}

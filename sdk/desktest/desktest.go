@@ -30,6 +30,10 @@ type Plugin struct {
 	BadConfig json.RawMessage
 	// Script plays the desk that Config leads to; optional.
 	Script Script
+	// NoWebhooks has the plugin configured as by a host that vendors cannot reach.
+	// Otherwise it is given an address on loopback, and what comes there reaches
+	// its HandleHTTP.
+	NoWebhooks bool
 }
 
 // Outcome is how a check went.

@@ -22,6 +22,8 @@ type trial struct {
 	ctx       context.Context //nolint:containedctx // it is the trial's life
 	plugin    Plugin
 	processes []*serving
+	// webhooks is nil until a process is configured, or if there are to be none.
+	webhooks *webhooks
 }
 
 // serving is a plugin process that is configured and has its stream open.
@@ -70,6 +72,9 @@ func (t *trial) close() {
 		cancel()
 		s.kill()
 	}
+	if t.webhooks != nil {
+		t.webhooks.close()
+	}
 }
 
 // start starts a process and takes it no further than the handshake.
@@ -111,11 +116,25 @@ func (t *trial) readyWith(window, chatWindow uint32) *serving {
 		MaxBatchBytes: deskv1.MaxBatchBytes, MaxEventBytes: deskv1.MaxEventBytes,
 	})
 	t.must("Events", err)
+	if t.webhooks != nil {
+		t.webhooks.to(s)
+	}
 	return s
 }
 
+// configuration names the address of webhooks, unless there are to be none.
 func (t *trial) configuration(config []byte) *deskv1.ConfigureRequest {
-	return &deskv1.ConfigureRequest{DeskName: "desktest", ConfigJson: config, WebhookBaseUrl: "https://desktest.invalid/webhooks/desktest/"}
+	req := &deskv1.ConfigureRequest{DeskName: "desktest", ConfigJson: config}
+	if t.plugin.NoWebhooks {
+		return req
+	}
+	if t.webhooks == nil {
+		var err error
+		t.webhooks, err = t.listen()
+		t.must("listening for webhooks", err)
+	}
+	req.WebhookBaseUrl = t.webhooks.url
+	return req
 }
 
 // soon is the context of something that has to happen.

@@ -240,3 +240,11 @@ func (s *Simulator) listChannelParticipants(r *request) (int, any) {
 	}
 	return list(s, r, "participants", shown, maxLongPage, func(p channelParticipant) string { return p.Sid })
 }
+
+// fetchAddress returns how the address of web chats is set up.
+func (s *Simulator) fetchAddress(r *request) (int, any) {
+	if r.PathValue("sid") != AddressSid {
+		return r.notFound()
+	}
+	return http.StatusOK, map[string]any{"sid": AddressSid, "type": "chat", "auto_creation": map[string]any{"type": "studio", "enabled": true}}
+}

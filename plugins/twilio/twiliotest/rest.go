@@ -107,7 +107,11 @@ func (s *Simulator) handler() *http.ServeMux {
 	route("GET /conversations/v1/Users/{user}", "", s.fetchUser)
 	route("POST /conversations/v1/Users/{user}", "", s.updateUser, "FriendlyName", "Attributes")
 
+	route("GET /conversations/v1/Configuration/Addresses/{sid}", "", s.fetchAddress)
+
 	const workspace = "/taskrouter/v1/Workspaces/{workspace}"
+	route("GET "+workspace, "", s.fetchWorkspace)
+	route("GET "+workspace+"/Workflows/{workflow}", "", s.fetchWorkflow)
 	route("GET "+workspace+"/Tasks", "", s.listTasks, page("EvaluateTaskAttributes", "AssignmentStatus", "WorkflowSid", "TaskQueueSid", "Ordering")...)
 	route("GET "+workspace+"/Tasks/{task}", "", s.fetchTask)
 	route("GET "+workspace+"/TaskQueues/{queue}/RealTimeStatistics", "", s.statistics, "TaskChannel")

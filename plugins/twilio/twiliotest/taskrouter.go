@@ -47,6 +47,20 @@ func (t *task) shown(r *request) *task {
 	return &shown
 }
 
+func (s *Simulator) fetchWorkspace(r *request) (int, any) {
+	if r.PathValue("workspace") != WorkspaceSid {
+		return r.notFound()
+	}
+	return http.StatusOK, map[string]string{"sid": WorkspaceSid, "friendly_name": "Flex Task Assignment"}
+}
+
+func (s *Simulator) fetchWorkflow(r *request) (int, any) {
+	if r.PathValue("workspace") != WorkspaceSid || r.PathValue("workflow") != WorkflowSid {
+		return r.notFound()
+	}
+	return http.StatusOK, map[string]string{"sid": WorkflowSid, "friendly_name": "Assign to Anyone"}
+}
+
 func (s *Simulator) listTasks(r *request) (int, any) {
 	if r.PathValue("workspace") != WorkspaceSid {
 		return r.notFound()

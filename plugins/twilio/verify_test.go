@@ -23,7 +23,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestConformanceByWebhooks(t *testing.T) { conform(t, false, `"address_sid": "`+twiliotest.AddressSid+`"`) }
+func TestConformanceByWebhooks(t *testing.T) {
+	conform(t, false, `"address_sid": "`+twiliotest.AddressSid+`"`)
+}
 
 func TestConformanceByPolling(t *testing.T) {
 	conform(t, true, `"poll_ms": 30, "interaction": {"workflow_sid": "`+twiliotest.WorkflowSid+`"}`)

@@ -1,9 +1,11 @@
 package desktest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -43,7 +45,8 @@ func checkReplay(t *trial) {
 	switch s.describe.GetReplay() {
 	case deskv1.Replay_REPLAY_CURSOR:
 	case deskv1.Replay_REPLAY_WEBHOOK:
-		t.notTested("it is the vendor who delivers again, which takes the vendor")
+		t.webhookReplay(s)
+		return
 	default:
 		t.notTested("the plugin declares no replay")
 	}
@@ -84,6 +87,52 @@ func checkReplay(t *trial) {
 			t.failf("%q came %d times after ResumeChat, where %d were due (less those with an event_id that the chat has had)", text, count[text], want)
 		}
 	}
+	t.sameIDs(next, chat, lost)
+}
+
+// webhookReplay has a message of the agent go unacknowledged until the process
+// dies. Its webhook must not be answered with a 2xx, so that the vendor delivers
+// it again.
+func (t *trial) webhookReplay(s *serving) {
+	t.capable(s, deskv1.Capability_CAPABILITY_HTTP)
+	t.scripted()
+	if t.webhooks == nil {
+		t.notTested("the plugin is tested without webhooks")
+	}
+	chat := t.chat(s)
+	state := s.latest(chat)
+	const text = "NotAcknowledged4711" // in any encoding the same
+	s.hold()
+	t.says(chat, text)
+	t.await(s, "the agent's message, brought by a webhook", func() bool { return s.heard(chat, text) > 0 })
+	if !t.webhooks.brought(text) {
+		t.notTested("no webhook holds the agent's text, so that its answer cannot be told from others")
+	}
+	lost := s.of(chat)
+	ctx, cancel := context.WithTimeout(t.ctx, quiet)
+	defer cancel()
+	if t.webhooks.await(ctx, func() bool { return t.webhooks.accepted(text) }) == nil {
+		t.failf("the webhook was answered with a 2xx while its event waited for its acknowledgement, so the vendor forgets it")
+	}
+	t.webhooks.to(nil)
+	s.end()
+	if !slices.Contains(s.describe.GetCapabilities(), deskv1.Capability_CAPABILITY_RESUME) {
+		return // the chat has ended with the process
+	}
+	next := t.ready()
+	t.must("ResumeChat", t.resume(next, chat, state, 1))
+	t.await(next, "the message, delivered again by the vendor", func() bool { return next.heard(chat, text) > 0 })
+	again, done := t.soon()
+	defer done()
+	if t.webhooks.await(again, func() bool { return t.webhooks.accepted(text) }) != nil {
+		t.failf("the webhook was not answered with a 2xx within %s, though its event is acknowledged", patience)
+	}
+	t.sameIDs(next, chat, lost)
+}
+
+// sameIDs ends the check unless the messages among events that were lost came
+// again under the same ids.
+func (t *trial) sameIDs(next *serving, chat string, lost []*deskv1.Event) {
 	for _, was := range lost {
 		if was.GetMessageToUser() != nil && !next.has(chat, func(e *deskv1.Event) bool { return e.GetEventId() == was.GetEventId() }) {
 			t.failf("the event that was not acknowledged came again under another event_id than %q", was.GetEventId())

@@ -60,7 +60,7 @@ func ExampleHost() {
 
 // The whole suite in a plugin's own test: the desk is a simulator that serves a
 // script, and the plugin is the file that is shipped.
-func ExampleRun() {
+func ExampleRun() { //nolint:testableexamples // it takes a plugin
 	_ = func(t *testing.T) { // func TestConformance(t *testing.T) {
 		desktest.Run(t, desktest.Plugin{
 			File:      "../bin/deskhost-plugin-acme",

@@ -329,6 +329,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case rightName:
 		sdk.Serve(adapter.Plugin("1.0.0"))
+	case hookName, hastyName, changesName:
+		serveHook(name)
 	default:
 		serveFault(name)
 	}

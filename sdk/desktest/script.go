@@ -15,7 +15,8 @@ import (
 type Script interface {
 	// AgentJoins has an agent take the conversation.
 	AgentJoins(ctx context.Context, chatID string) error
-	// AgentSays has an agent write a text, and join first if none has.
+	// AgentSays has an agent write a text, and join first if none has. It does
+	// not wait until the plugin has it.
 	AgentSays(ctx context.Context, chatID, text string) error
 	// AgentEnds has the desk end the conversation.
 	AgentEnds(ctx context.Context, chatID string) error
@@ -24,7 +25,8 @@ type Script interface {
 	// FailNextCall has the desk answer the next call of that kind with "try
 	// again later", and not do what was asked.
 	FailNextCall(ctx context.Context, call Call) error
-	// StallNextCall has the desk answer the next call of that kind so late only.
+	// StallNextCall has the desk do the next call of that kind at once, and answer
+	// so late only.
 	StallNextCall(ctx context.Context, call Call, late time.Duration) error
 }
 

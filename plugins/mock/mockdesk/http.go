@@ -100,12 +100,9 @@ func (d *Desk) serve(call string, fn func(*http.Request, []byte) (any, error)) h
 			writeProblem(w, errClosed)
 			return
 		}
-		if fault != nil && fault.Delay > 0 {
+		if fault != nil {
 			// The desk is slow, not gone: the call goes on without its caller.
-			select {
-			case <-time.After(time.Duration(fault.Delay)):
-			case <-d.done:
-			}
+			d.pause(fault.Delay)
 		}
 		if fault != nil && fault.Fail != "" {
 			p := *failures[fault.Fail]
@@ -120,6 +117,9 @@ func (d *Desk) serve(call string, fn func(*http.Request, []byte) (any, error)) h
 			return
 		}
 		answer, err := fn(r, body)
+		if fault != nil {
+			d.pause(fault.late)
+		}
 		if err != nil {
 			writeProblem(w, err)
 			return
@@ -129,6 +129,17 @@ func (d *Desk) serve(call string, fn func(*http.Request, []byte) (any, error)) h
 			return
 		}
 		writeJSON(w, http.StatusOK, answer)
+	}
+}
+
+// pause returns after that time, or when the desk is closed.
+func (d *Desk) pause(length Millis) {
+	if length == 0 {
+		return
+	}
+	select {
+	case <-time.After(time.Duration(length)):
+	case <-d.done:
 	}
 }
 

@@ -105,6 +105,9 @@ type Fault struct {
 	// First touches so many calls and no more; Every each so-manieth only.
 	First int `json:"first"`
 	Every int `json:"every"`
+
+	// late keeps the answer back, of a call that is done at once.
+	late Millis
 }
 
 // touches tells whether a fault concerns the n-th call.

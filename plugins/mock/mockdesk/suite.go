@@ -40,7 +40,7 @@ func (d *Desk) serveSuite(_ *http.Request, body []byte) (any, error) {
 	case "fail_next_call":
 		err = d.faultOnce(req.Call, &Fault{Fail: "busy", First: 1})
 	case "stall_next_call":
-		err = d.faultOnce(req.Call, &Fault{Delay: Millis(time.Duration(req.LateMS) * time.Millisecond), First: 1})
+		err = d.faultOnce(req.Call, &Fault{late: Millis(time.Duration(req.LateMS) * time.Millisecond), First: 1})
 	default:
 		err = newProblem(http.StatusNotImplemented, deskapi.CodeInvalid, "this desk cannot play that")
 	}

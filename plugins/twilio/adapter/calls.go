@@ -78,6 +78,7 @@ func (d *Desk) post(ctx context.Context, conv *client.Conversation, identity str
 	}
 	for try := 0; ; try++ {
 		var m *client.Message
+		err = nil
 		if look {
 			m, err = d.lookup(ctx, conv, identity, req)
 		}

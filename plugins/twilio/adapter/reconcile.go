@@ -13,8 +13,13 @@ import (
 	"github.com/deskhost/deskhost/sdk"
 )
 
-// lookTimeout bounds one look at a conversation.
-const lookTimeout = 20 * time.Second
+const (
+	// lookTimeout bounds one look at a conversation.
+	lookTimeout = 20 * time.Second
+	// Types of an interaction's people.
+	agentType      = "agent"
+	supervisorType = "supervisor"
+)
 
 // news is what is told to the host next.
 type news struct {
@@ -189,17 +194,11 @@ func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) error {
 			fresh = append(fresh, n)
 		}
 	}
-	present := len(fresh) + len(doubtful)
 	v.agents = append(fresh, doubtful...)
-	if !v.ended && present > 0 {
-		agents, err := d.agentsAmong(ctx, c, v, known)
-		if err != nil {
+	if !v.ended && len(v.agents) > 0 {
+		if err := d.setApart(ctx, c, v, known); err != nil {
 			return err
 		}
-		for _, n := range v.agents[min(agents, present):] {
-			v.others = append(v.others, n.SID)
-		}
-		v.agents = v.agents[:min(agents, present)]
 	}
 	for i := range v.messages {
 		m := &v.messages[i]
@@ -213,26 +212,52 @@ func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) error {
 	return nil
 }
 
-// agentsAmong tells how many of those who are new are agents. An interaction
-// says how many of its people are agents and how many are supervisors, not who;
-// where it says nothing, all are agents.
-func (d *Desk) agentsAmong(ctx context.Context, c *chat, v *view, known int) (int, error) {
-	all := len(v.agents)
+// setApart keeps the agents among those who are new, of whom known are there
+// already. The interaction has a type for each of its people, but need not tell
+// who is who: then the first are taken for as many agents as there are. Where
+// it knows of no supervisor all are agents.
+func (d *Desk) setApart(ctx context.Context, c *chat, v *view, known int) error {
 	i, err := d.interaction(ctx, &c.state)
 	if err != nil || i == nil {
-		return all, err
+		return err
 	}
 	v.interaction = i
-	types, err := d.client.Types(ctx, *i)
+	people, err := d.client.ChannelParticipants(ctx, *i)
 	switch {
 	case err != nil && client.As(err).NotFound():
-		return all, nil
+		return nil
 	case err != nil:
-		return 0, err
-	case types["supervisor"] == 0:
-		return all, nil
+		return err
+	case !slices.ContainsFunc(people, func(p client.ChannelParticipant) bool { return p.Type == supervisorType }):
+		return nil
 	}
-	return max(types["agent"]-known, 0), nil
+	named := map[string]string{}
+	agents := -known
+	for _, p := range people {
+		if p.Media.SID != "" {
+			named[p.Media.SID] = p.Type
+		}
+		if p.Type == agentType {
+			agents++
+		}
+	}
+	isAgent := func(n newcomer) bool {
+		is := named[n.SID] == agentType || named[n.SID] == "" && agents > 0
+		if is {
+			agents--
+		}
+		return is
+	}
+	all := v.agents
+	v.agents = nil
+	for _, n := range all {
+		if isAgent(n) {
+			v.agents = append(v.agents, n)
+		} else {
+			v.others = append(v.others, n.SID)
+		}
+	}
+	return nil
 }
 
 // interaction finds the interaction of a conversation; nil if there is none, or

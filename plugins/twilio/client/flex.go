@@ -94,20 +94,24 @@ func (c *Client) CloseInteraction(ctx context.Context, i Interaction) error {
 	return c.post(ctx, at(c.flex, "v1", "Interactions", i.SID, "Channels", i.Channel), url.Values{"Status": {"closed"}}, nil)
 }
 
-// Types returns how many participants of each type (agent, supervisor, customer
-// …) an interaction's channel has.
-func (c *Client) Types(ctx context.Context, i Interaction) (map[string]int, error) {
+// ChannelParticipant is somebody in an interaction's channel.
+type ChannelParticipant struct {
+	// Type is agent, supervisor, customer, external or unknown.
+	Type string `json:"type"`
+	// Media tells who it is in the conversation, if it is there: the reference
+	// does not promise it.
+	Media struct {
+		SID string `json:"sid"`
+	} `json:"media_properties"`
+}
+
+// ChannelParticipants returns who is in an interaction's channel.
+func (c *Client) ChannelParticipants(ctx context.Context, i Interaction) ([]ChannelParticipant, error) {
 	var page struct {
-		Participants []struct {
-			Type string `json:"type"`
-		} `json:"participants"`
+		Participants []ChannelParticipant `json:"participants"`
 	}
 	err := c.get(ctx, at(c.flex, "v1", "Interactions", i.SID, "Channels", i.Channel, "Participants"), nil, &page)
-	types := map[string]int{}
-	for _, p := range page.Participants {
-		types[p.Type]++
-	}
-	return types, err
+	return page.Participants, err
 }
 
 // Task is a task of TaskRouter for a conversation.

@@ -51,8 +51,10 @@ var rooms = []struct {
 	{"host/internal/problem", nil},
 	{"host/web", nil},
 	{"plugins/mock", []string{"sdk"}},
-	{"plugins/genesys", []string{"sdk"}},
-	{"plugins/twilio", []string{"sdk"}},
+	{"plugins/genesys", []string{"sdk", "plugins/internal"}},
+	{"plugins/twilio", []string{"sdk", "plugins/internal"}},
+	// What the simulators of several vendors share.
+	{"plugins/internal", nil},
 	{"examples", []string{"sdk"}},
 	{"sdk", []string{"proto"}},
 	{"proto", nil},

@@ -170,7 +170,7 @@ func (s *Server) serveCreate(r *http.Request, body []byte) (any, error) {
 		CustomFields: m.CustomFields, State: stateConnected,
 	}}
 	g.members = []*member{g.own}
-	g.c = s.open("Web Chat", m.DisplayName, m.CustomFields, g)
+	g.c = s.open("Web Chat", m.DisplayName, base(r, "http", "https"), m.CustomFields, g)
 	s.streams[g.stream] = g
 	jwt, _ := s.tokens.issue("chat", g.c.id, g.own.ID)
 	return map[string]any{

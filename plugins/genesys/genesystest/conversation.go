@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/deskhost/deskhost/plugins/internal/console"
 )
 
 // conversation is what agents see of one chat. The server's lock guards it.
@@ -13,21 +15,14 @@ type conversation struct {
 	name       string // of the customer, if known
 	attributes map[string]string
 	guest      guest
+	base       string // the simulator's URL, as the customer reaches it
 	started    time.Time
 	changed    time.Time
 	typing     bool // the customer
 	// agent has joined and not left; next is who is to join by a transfer.
 	agent, next string
 	over        bool
-	log         []entry
-}
-
-// entry is a line of a conversation's transcript.
-type entry struct {
-	time time.Time
-	from string // "customer", "agent", or "" for what happened
-	who  string // the agent's name
-	text string
+	log         []console.Line
 }
 
 // guest is the customer's end of a conversation, by one of the two APIs. It is
@@ -62,9 +57,9 @@ var (
 )
 
 // open makes a conversation.
-func (s *Server) open(api, name string, attributes map[string]string, g guest) *conversation {
+func (s *Server) open(api, name, base string, attributes map[string]string, g guest) *conversation {
 	now := s.options.Now()
-	c := &conversation{id: newID(), api: api, name: name, guest: g, started: now, changed: now}
+	c := &conversation{id: newID(), api: api, name: name, base: base, guest: g, started: now, changed: now}
 	s.all = append(s.all, c)
 	s.byID[c.id] = c
 	s.know(c, attributes)
@@ -99,7 +94,7 @@ func (s *Server) find(id string) (*conversation, error) {
 
 func (c *conversation) note(from, who, text string) {
 	c.changed = time.Now()
-	c.log = append(c.log, entry{c.changed, from, who, text})
+	c.log = append(c.log, console.Line{Time: c.changed, From: from, Who: who, Text: text})
 }
 
 // heard records what the customer says.

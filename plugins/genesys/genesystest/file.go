@@ -68,7 +68,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 // uploadTag has to come back with a guest's file, as a header.
 const uploadTag = "abc"
 
-func (x *session) onAttachment(k *socket, r *request, base string) (refused *reply) {
+func (x *session) onAttachment(k *socket, r *request) (refused *reply) {
 	switch {
 	case r.AttachmentID == "" || r.FileName == "" || r.FileType == "" || r.FileSize == 0:
 		return failure(4020, "attachmentId, fileName, fileType, fileSize: missing parameter", r.TracingID)
@@ -82,7 +82,7 @@ func (x *session) onAttachment(k *socket, r *request, base string) (refused *rep
 	f := &file{id: r.AttachmentID, name: r.FileName, kind: r.FileType, size: int(r.FileSize), session: x}
 	x.s.files[f.id] = f
 	k.push(response("PresignedUrlResponse", map[string]any{
-		"attachmentId": f.id, "headers": map[string]string{"x-amz-tagging": uploadTag}, "url": f.url(base),
+		"attachmentId": f.id, "headers": map[string]string{"x-amz-tagging": uploadTag}, "url": f.url(x.base),
 		"fileName": f.name, "fileSize": f.size, "fileType": f.kind,
 	}, r.TracingID))
 	return nil
@@ -145,7 +145,7 @@ func (s *Server) upload(r *http.Request, content []byte) *apiError {
 	default:
 		f.content, f.uploaded = content, true
 		f.session.pass(notice("UploadSuccessEvent", map[string]any{
-			"attachmentId": f.id, "downloadUrl": f.url(base(r, "http", "https")), "timestamp": stamp(s.options.Now()),
+			"attachmentId": f.id, "downloadUrl": f.url(f.session.base), "timestamp": stamp(s.options.Now()),
 		}))
 	}
 	return nil

@@ -168,6 +168,7 @@ func New(options Options) *Server {
 	s.chatRoutes()
 	s.platformRoutes()
 	s.fileRoutes()
+	s.consoleRoutes()
 	return s
 }
 

@@ -23,6 +23,7 @@ const (
 type session struct {
 	s            *Server
 	token        string
+	base         string        // the simulator's URL, as the guest reaches it
 	conversation *conversation // from the first message, or Join, on
 	sockets      []*socket     // oldest first
 	history      []*structured // oldest first
@@ -93,9 +94,9 @@ func (s *Server) serveMessagingSocket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the deployment is restricted to other origins", http.StatusForbidden)
 		return
 	}
-	files := base(r, "http", "https")
+	at := base(r, "http", "https")
 	s.serveSocket(w, r, nil, func(*socket) {},
-		func(k *socket, frame []byte) { s.act(k, frame, files) },
+		func(k *socket, frame []byte) { s.act(k, frame, at) },
 		func(k *socket) {
 			if k.session != nil {
 				k.session.drop(k)
@@ -110,7 +111,7 @@ func (x *session) drop(k *socket) {
 }
 
 // act does what a frame asks for.
-func (s *Server) act(k *socket, frame []byte, files string) {
+func (s *Server) act(k *socket, frame []byte, at string) {
 	var r request
 	if err := json.Unmarshal(frame, &r); err != nil {
 		k.push(failure(400, "the frame is not the JSON that is expected: "+err.Error(), ""))
@@ -131,7 +132,7 @@ func (s *Server) act(k *socket, frame []byte, files string) {
 		k.lost.Store(true)
 		defer k.cut()
 	}
-	if refused := s.perform(k, &r, files); refused != nil {
+	if refused := s.perform(k, &r, at); refused != nil {
 		k.push(refused)
 	}
 }
@@ -172,13 +173,13 @@ func (m *guestMessage) typing() bool {
 	return slices.ContainsFunc(m.Events, func(e messageEvent) bool { return e.EventType == "Typing" })
 }
 
-func (s *Server) perform(k *socket, r *request, files string) (refused *reply) {
+func (s *Server) perform(k *socket, r *request, at string) (refused *reply) {
 	if !isUUID(r.Token) {
 		return failure(400, "token: want a UUID", r.TracingID)
 	}
 	switch r.Action {
 	case "configureSession", "configureAuthenticatedSession":
-		return s.configure(k, r)
+		return s.configure(k, r, at)
 	}
 	x := s.sessions[r.Token]
 	if x == nil || k.session != x && x.gone == 0 {
@@ -205,7 +206,7 @@ func (s *Server) perform(k *socket, r *request, files string) (refused *reply) {
 		x.close(k, r)
 		return nil
 	case "onAttachment":
-		return x.onAttachment(k, r, files)
+		return x.onAttachment(k, r)
 	case "deleteAttachment":
 		return x.deleteAttachment(r)
 	default:
@@ -213,7 +214,7 @@ func (s *Server) perform(k *socket, r *request, files string) (refused *reply) {
 	}
 }
 
-func (s *Server) configure(k *socket, r *request) (refused *reply) {
+func (s *Server) configure(k *socket, r *request, at string) (refused *reply) {
 	signed := r.Action == "configureAuthenticatedSession"
 	switch {
 	case r.DeploymentID == "":
@@ -237,7 +238,7 @@ func (s *Server) configure(k *socket, r *request) (refused *reply) {
 	}
 	fresh := x == nil || x.gone != 0
 	if fresh {
-		x = &session{s: s, token: r.Token}
+		x = &session{s: s, token: r.Token, base: at}
 		s.sessions[r.Token] = x
 		x.expiry = time.AfterFunc(s.options.SessionLife, func() {
 			s.mu.Lock()
@@ -367,7 +368,7 @@ func (x *session) event(r *request, attributes map[string]string) (refused *repl
 // begin opens the conversation, if none is going on.
 func (x *session) begin(attributes map[string]string) {
 	if x.conversation == nil || x.conversation.over {
-		x.conversation = x.s.open("Web Messaging", "", nil, x)
+		x.conversation = x.s.open("Web Messaging", "", x.base, nil, x)
 	}
 	x.s.know(x.conversation, attributes)
 }

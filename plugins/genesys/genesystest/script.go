@@ -64,9 +64,6 @@ type Act struct {
 	Status     int      `json:"status"`
 	Code       string   `json:"code"`
 	RetryAfter int      `json:"retry_after"`
-
-	// base is where files are found; empty in process.
-	base string
 }
 
 // errCannotPlay says that a word is not known.
@@ -91,7 +88,6 @@ func (s *Server) serveScript(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	a.base = base(r, "http", "https")
 	heard, err := s.play(&a)
 	switch {
 	case errors.Is(err, errCannotPlay):
@@ -142,8 +138,8 @@ func (s *Server) play(a *Act) (heard []string, err error) {
 	}
 	if a.Do == "heard" {
 		for _, e := range c.log {
-			if e.from == "customer" {
-				heard = append(heard, e.text)
+			if e.From == "customer" {
+				heard = append(heard, e.Text)
 			}
 		}
 		return heard, nil
@@ -166,7 +162,7 @@ func (s *Server) playAgent(c *conversation, a *Act) error {
 		return s.say(c, a.Agent, &said{text: a.Text, replies: a.Replies})
 	case "attachment":
 		f := s.sent(a.Name, []byte(a.Text))
-		return s.say(c, a.Agent, &said{file: f, fileURL: f.url(a.base)})
+		return s.say(c, a.Agent, &said{file: f, fileURL: f.url(c.base)})
 	case "agent_typing":
 		if err := s.join(c, a.Agent); err != nil {
 			return err

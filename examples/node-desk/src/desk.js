@@ -30,7 +30,8 @@ const MAX_PAUSE = 5000;
  * @property {object[]} queue the desk's events that wait for the host
  * @property {Promise<void>} [telling] set while the queue is worked on
  * @property {boolean} overflowed whether events were left at the desk because the queue was full
- * @property {boolean} starting until the desk has taken the chat
+ * @property {number} starting how many StartChat calls are under way
+ * @property {boolean} open once the desk has taken the chat, or is said to have
  * @property {boolean} resuming until the desk has said that it knows the chat
  * @property {boolean} ending once the host has asked for the end
  * @property {boolean} quiesced once another process is to have the chat
@@ -71,11 +72,9 @@ export class Desk {
 
   async startChat({ chat_id, state, context, text, history, connect_message_json }, cut) {
     let chat = this.#chats.get(chat_id);
-    if (!chat) {
-      // It is there before the call: events can come before the desk's answer.
-      chat = this.#take(chat_id, readState(state));
-      chat.starting = true;
-    }
+    // It is there before the call: events can come before the desk's answer.
+    if (!chat) chat = this.#take(chat_id, readState(state));
+    chat.starting++;
     try {
       const { id } = await asked(this.#client.start(chat_id, {
         context: contextOf(context),
@@ -85,13 +84,16 @@ export class Desk {
       }, cut));
       // A conversation that an earlier attempt began may be forgotten.
       if (chat.conversation !== id) Object.assign(chat, { conversation: id, taken: 0, cursor: 0 });
-      chat.starting = false;
+      chat.open = true;
       this.#fallBehind(chat);
+      return { state: stateOf(chat) };
     } catch (err) {
-      if (chat.starting && err.kind !== "OUTCOME_UNKNOWN") this.#drop(chat);
+      // Another call for it may yet do better.
+      if (!chat.open && chat.starting === 1 && err.kind !== "OUTCOME_UNKNOWN") this.#drop(chat);
       throw err;
+    } finally {
+      chat.starting--;
     }
-    return { state: stateOf(chat) };
   }
 
   async endChat({ chat_id, ended_by, reason }, cut) {
@@ -137,7 +139,7 @@ export class Desk {
     let chat = this.#chats.get(chat_id);
     if (!chat) {
       chat = this.#take(chat_id, readState(state));
-      chat.resuming = true;
+      chat.open = chat.resuming = true;
     }
     chat.quiesced = false;
     const known = new Promise((resolve, reject) => chat.waiting.push({ resolve, reject }));
@@ -172,7 +174,7 @@ export class Desk {
   #take(id, { conversation, cursor }) {
     const chat = {
       id, conversation, taken: cursor, cursor, queue: [], overflowed: false, waiting: [],
-      starting: false, resuming: false, ending: false, quiesced: false, dropped: false,
+      starting: 0, open: false, resuming: false, ending: false, quiesced: false, dropped: false,
     };
     this.#chats.set(id, chat);
     return chat;
@@ -221,8 +223,8 @@ export class Desk {
 
   /** Has the chat's history read from where the chat stands. */
   #fallBehind(chat) {
-    // A chat that is starting the desk may not know yet.
-    if (chat.dropped || chat.quiesced || chat.starting) return;
+    // A chat that is not open yet the desk may not know.
+    if (chat.dropped || chat.quiesced || !chat.open) return;
     this.#behind.add(chat);
     if (!this.#catchingUp) this.#catchUp();
   }
@@ -231,18 +233,16 @@ export class Desk {
   async #catchUp() {
     this.#catchingUp = true;
     const pause = new Pause();
-    while (this.#behind.size > 0) {
+    while (this.#behind.size > 0 && !this.#reading.signal.aborted) {
       const chats = [...this.#behind].slice(0, MAX_CATCH_UP);
       for (const chat of chats) this.#behind.delete(chat);
       const after = Object.fromEntries(chats.map((chat) => [chat.id, chat.taken]));
       let histories;
       try {
-        const signal = AbortSignal.any([this.#reading.signal, AbortSignal.timeout(CATCH_UP_TIME)]);
-        histories = (await this.#client.catchUp(after, signal)).conversations;
+        histories = (await this.#client.catchUp(after, AbortSignal.timeout(CATCH_UP_TIME))).conversations;
         pause.reset();
       } catch (err) {
         for (const chat of chats) this.#missed(chat, err);
-        if (this.#reading.signal.aborted) break;
         await pause.wait(this.#reading.signal);
         continue;
       }
@@ -286,7 +286,8 @@ export class Desk {
   /** Gives a chat an event from the feed or from its history, unless it has it. */
   #offer(chat, event) {
     if (chat.quiesced || this.#reading.signal.aborted) return;
-    if (chat.conversation && chat.conversation !== event.conversation) return;
+    chat.conversation ||= event.conversation;
+    if (chat.conversation !== event.conversation) return;
     if (event.seq && event.seq <= chat.taken) return;
     if (chat.queue.length >= MAX_QUEUED) chat.overflowed = true;
     else if (event.seq > chat.taken + 1) this.#fallBehind(chat);

@@ -66,7 +66,7 @@ export class EventStream {
     call.on("data", ({ open, ack }) => {
       if (open && !this.#opened) this.#open(open);
       else if (ack && this.#opened) this.#settle(ack);
-      else this.#end(new Error("the host breaks the rules of the event stream: open comes first, and once"));
+      else if (open || ack) this.#end(new Error("the host breaks the rules of the event stream: open comes first, and once"));
     });
     call.on("drain", () => {
       this.#full = false;
@@ -164,7 +164,7 @@ export class EventStream {
       this.#list(queue);
       if (queue.sent === 0 && queue.waiting.length === 0) this.#queues.delete(queue.chat);
       const refusal = refused.get(event.seq);
-      if (refusal) reject(new Refused(refusal.code.replace("REFUSAL_CODE_", ""), refusal.reason));
+      if (refusal) reject(new Refused(String(refusal.code).replace("REFUSAL_CODE_", ""), refusal.reason));
       else resolve();
     }
     this.#tellFlushed();

@@ -22,7 +22,7 @@ const (
 // The handshake line of go-plugin:
 // core version | application version | network | address | protocol | certificate [| more].
 var (
-	handshakeLine = regexp.MustCompile(`^\s*(\d+)\|(\d+)\|(unix|tcp)\|[^|]+(?:\|([a-z]+))?(?:\|([A-Za-z0-9+/]*))?(?:\|.*)?\s*$`)
+	handshakeLine = regexp.MustCompile(`^\s*(\d+)\|(\d+)\|(unix|tcp)\|[^|]+(?:\|([a-z]+))?(?:\|([A-Za-z0-9+/]*={0,2}))?(?:\|.*)?\s*$`)
 	// A certificate is long; older plugins put other things in its place.
 	minCertificate = 51
 )
@@ -76,6 +76,9 @@ func checkHandshake(line []byte) error {
 	}
 	if len(cert) < minCertificate {
 		return fmt.Errorf("its handshake holds no certificate; a plugin has to take the one in PLUGIN_CLIENT_CERT and answer with its own (go-plugin's AutoMTLS)")
+	}
+	if bytes.HasSuffix(cert, []byte("=")) {
+		return fmt.Errorf("the certificate in its handshake is base64 with padding; go-plugin takes it without the = at the end")
 	}
 	return nil
 }

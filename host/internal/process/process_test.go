@@ -74,6 +74,9 @@ func serve(mode string) {
 		}()
 	case "old":
 		os.Unsetenv("PLUGIN_CLIENT_CERT")
+	case "padded":
+		fmt.Println("1|1|unix|/socket|grpc|" + strings.Repeat("A", 62) + "==")
+		lifeline()
 	}
 	go lifeline()
 	goplugin.Serve(&goplugin.ServeConfig{
@@ -159,6 +162,7 @@ func TestStartsThatFail(t *testing.T) {
 	tests := []struct{ mode, want string }{
 		{"silent", "closed its standard output before the handshake"},
 		{"old", "holds no certificate"},
+		{"padded", "base64 with padding"},
 	}
 	for _, test := range tests {
 		t.Run(test.mode, func(t *testing.T) {

@@ -123,16 +123,19 @@ func (a *account) config(settings ...string) json.RawMessage {
 func (a *account) connect(h sdk.Host, settings ...string) *adapter.Desk {
 	a.t.Helper()
 	d := adapter.New(h)
+	a.t.Cleanup(func() { stop(d) })
 	req := &sdk.ConfigureRequest{DeskName: "support", Config: a.config(settings...)}
-	if !slices.Contains(settings, byPolling) {
+	polls := slices.Contains(settings, byPolling)
+	if !polls {
 		req.WebhookBaseURL = a.webhooks
+	}
+	if err := d.Configure(a.t.Context(), req); err != nil {
+		a.t.Fatal(err)
+	}
+	if !polls {
 		a.mu.Lock()
 		a.desk = d
 		a.mu.Unlock()
-	}
-	a.t.Cleanup(func() { stop(d) })
-	if err := d.Configure(a.t.Context(), req); err != nil {
-		a.t.Fatal(err)
 	}
 	return d
 }

@@ -272,7 +272,6 @@ func (s *Simulator) setState(c *conversation, state string, by actor) {
 	}
 	s.fire(c, by, "onConversationStateUpdated", map[string]string{
 		"ConversationSid": c.Sid, "StateFrom": from, "StateTo": state, "Reason": cmp.Or(by.reason, "API"),
-		"DateUpdated": c.DateUpdated.webhookTime(),
 	})
 }
 

@@ -62,6 +62,17 @@ func (s *Simulator) createWebChat(r *request) (int, any) {
 	return http.StatusCreated, map[string]string{"conversation_sid": c.Sid, "identity": identity}
 }
 
+func (s *Simulator) fetchAddress(r *request) (int, any) {
+	if r.PathValue("sid") != AddressSid {
+		return r.notFound()
+	}
+	return http.StatusOK, map[string]any{
+		"account_sid": AccountSid, "sid": AddressSid, "type": "chat", "address": "Website", "friendly_name": "Website",
+		"auto_creation": map[string]any{"enabled": true, "type": "studio", "studio_flow_sid": studioFlow, "conversation_service_sid": ChatServiceSid},
+		"url":           r.link(r.URL.Path),
+	}
+}
+
 func (s *Simulator) createInteraction(r *request) (int, any) {
 	var channel struct {
 		Type        string `json:"type"`
@@ -210,16 +221,15 @@ func (s *Simulator) updateChannel(r *request) (int, any) {
 	return http.StatusOK, i.channelShown(r)
 }
 
-// channelParticipant is somebody in an interaction's channel.
+// channelParticipant is somebody in an interaction's channel. It does not say
+// which participant of the conversation that is.
 type channelParticipant struct {
-	Sid               string            `json:"sid"`
-	Type              string            `json:"type"`
-	InteractionSid    string            `json:"interaction_sid"`
-	ChannelSid        string            `json:"channel_sid"`
-	URL               string            `json:"url"`
-	RoutingProperties map[string]string `json:"routing_properties"`
-	// MediaProperties tell who it is in the conversation.
-	MediaProperties map[string]string `json:"media_properties"`
+	Sid               string    `json:"sid"`
+	Type              string    `json:"type"`
+	InteractionSid    string    `json:"interaction_sid"`
+	ChannelSid        string    `json:"channel_sid"`
+	URL               string    `json:"url"`
+	RoutingProperties *struct{} `json:"routing_properties"`
 }
 
 func (s *Simulator) listChannelParticipants(r *request) (int, any) {
@@ -234,17 +244,8 @@ func (s *Simulator) listChannelParticipants(r *request) (int, any) {
 		}
 		shown = append(shown, channelParticipant{
 			Sid: p.channelSid, Type: p.kind, InteractionSid: i.sid, ChannelSid: i.channel,
-			URL:             i.url(r) + "/Channels/" + i.channel + "/Participants/" + p.channelSid,
-			MediaProperties: map[string]string{"sid": p.Sid, "identity": p.Identity},
+			URL: i.url(r) + "/Channels/" + i.channel + "/Participants/" + p.channelSid,
 		})
 	}
 	return list(s, r, "participants", shown, maxLongPage, func(p channelParticipant) string { return p.Sid })
-}
-
-// fetchAddress returns how the address of web chats is set up.
-func (s *Simulator) fetchAddress(r *request) (int, any) {
-	if r.PathValue("sid") != AddressSid {
-		return r.notFound()
-	}
-	return http.StatusOK, map[string]any{"sid": AddressSid, "type": "chat", "auto_creation": map[string]any{"type": "studio", "enabled": true}}
 }

@@ -111,7 +111,7 @@ func (s *Simulator) handler() *http.ServeMux {
 
 	const workspace = "/taskrouter/v1/Workspaces/{workspace}"
 	route("GET "+workspace, "", s.fetchWorkspace)
-	route("GET "+workspace+"/Workflows/{workflow}", "", s.fetchWorkflow)
+	route("GET "+workspace+"/Workflows/{sid}", "", s.fetchWorkflow)
 	route("GET "+workspace+"/Tasks", "", s.listTasks, page("EvaluateTaskAttributes", "AssignmentStatus", "WorkflowSid", "TaskQueueSid", "Ordering")...)
 	route("GET "+workspace+"/Tasks/{task}", "", s.fetchTask)
 	route("GET "+workspace+"/TaskQueues/{queue}/RealTimeStatistics", "", s.statistics, "TaskChannel")

@@ -51,14 +51,18 @@ func (s *Simulator) fetchWorkspace(r *request) (int, any) {
 	if r.PathValue("workspace") != WorkspaceSid {
 		return r.notFound()
 	}
-	return http.StatusOK, map[string]string{"sid": WorkspaceSid, "friendly_name": "Flex Task Assignment"}
+	return http.StatusOK, map[string]any{
+		"account_sid": AccountSid, "sid": WorkspaceSid, "friendly_name": "Flex Task Assignment", "url": r.link(r.URL.Path),
+	}
 }
 
 func (s *Simulator) fetchWorkflow(r *request) (int, any) {
-	if r.PathValue("workspace") != WorkspaceSid || r.PathValue("workflow") != WorkflowSid {
+	if r.PathValue("workspace") != WorkspaceSid || r.PathValue("sid") != WorkflowSid {
 		return r.notFound()
 	}
-	return http.StatusOK, map[string]string{"sid": WorkflowSid, "friendly_name": "Assign to Anyone"}
+	return http.StatusOK, map[string]any{
+		"account_sid": AccountSid, "workspace_sid": WorkspaceSid, "sid": WorkflowSid, "friendly_name": "Assign to Anyone", "url": r.link(r.URL.Path),
+	}
 }
 
 func (s *Simulator) listTasks(r *request) (int, any) {

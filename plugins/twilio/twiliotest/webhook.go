@@ -350,11 +350,13 @@ func (s *Simulator) send(c *conversation) {
 		}
 		err := s.deliver(d)
 		s.mu.Lock()
-		if again := err != nil && d.retries+1 < hookTries && !s.closed; again {
+		switch {
+		case s.closed: // it stays unsettled, as all that is left
+		case err != nil && d.retries+1 < hookTries:
 			d.due = time.Now().Add(s.opts.RetryAfter << d.retries)
 			d.retries++
 			c.outbox.queue = append(c.outbox.queue, d)
-		} else {
+		default:
 			s.settle()
 		}
 		s.mu.Unlock()

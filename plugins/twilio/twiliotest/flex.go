@@ -221,8 +221,7 @@ func (s *Simulator) updateChannel(r *request) (int, any) {
 	return http.StatusOK, i.channelShown(r)
 }
 
-// channelParticipant is somebody in an interaction's channel. It does not say
-// which participant of the conversation that is.
+// channelParticipant is somebody in an interaction's channel.
 type channelParticipant struct {
 	Sid               string    `json:"sid"`
 	Type              string    `json:"type"`
@@ -230,6 +229,8 @@ type channelParticipant struct {
 	ChannelSid        string    `json:"channel_sid"`
 	URL               string    `json:"url"`
 	RoutingProperties *struct{} `json:"routing_properties"`
+	// MediaProperties tell who it is in the conversation.
+	MediaProperties map[string]string `json:"media_properties,omitempty"`
 }
 
 func (s *Simulator) listChannelParticipants(r *request) (int, any) {
@@ -242,10 +243,14 @@ func (s *Simulator) listChannelParticipants(r *request) (int, any) {
 		if p.kind == typeUnknown {
 			continue // a bot that was added by the Conversations API is none of Flex's
 		}
-		shown = append(shown, channelParticipant{
+		in := channelParticipant{
 			Sid: p.channelSid, Type: p.kind, InteractionSid: i.sid, ChannelSid: i.channel,
 			URL: i.url(r) + "/Channels/" + i.channel + "/Participants/" + p.channelSid,
-		})
+		}
+		if !s.opts.NoMediaProperties {
+			in.MediaProperties = map[string]string{"sid": p.Sid, "identity": p.Identity}
+		}
+		shown = append(shown, in)
 	}
 	return list(s, r, "participants", shown, maxLongPage, func(p channelParticipant) string { return p.Sid })
 }

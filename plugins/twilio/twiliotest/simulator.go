@@ -44,6 +44,10 @@ type Options struct {
 	// Greeting is what the Studio flow of the address says when the first
 	// message of a customer reaches it; nothing if empty.
 	Greeting string
+	// NoMediaProperties has the participants of an interaction's channel tell
+	// their types only. The vendor's OpenAPI description knows no more of them; its
+	// library for agents' pages shows who each is in the conversation.
+	NoMediaProperties bool
 	// RetryAfter is the pause before a webhook that failed is sent again, twice
 	// as long each time; a second if zero.
 	RetryAfter time.Duration

@@ -1,0 +1,346 @@
+package adapter
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/deskhost/deskhost/plugins/genesys/cloud"
+	"github.com/deskhost/deskhost/plugins/genesys/webmessaging"
+	"github.com/deskhost/deskhost/sdk"
+)
+
+const (
+	// maxPages bounds how much of a history is read at once.
+	maxPages = 40
+	// typingLasts is how long an agent types who does not say.
+	typingLasts = 5 * time.Second
+	// The agent's id where the vendor tells no name.
+	nameless, namelessBot = "agent", "bot"
+)
+
+// messaging is a chat's half of web messaging.
+type messaging struct {
+	client *webmessaging.Client
+	log    hclog.Logger
+	chatID string
+	// signInToken is the page's; empty for a guest, and for a chat that another
+	// process has started.
+	signInToken string
+
+	mu sync.Mutex
+	// attributes go to the desk with each message; that of the last one holds.
+	attributes map[string]string
+}
+
+func (g *messaging) prepare(_ context.Context, st *state) (bool, error) {
+	if st.Token != "" {
+		return false, nil
+	}
+	st.Token, st.SignedIn = newToken(), g.signInToken != ""
+	return true, nil
+}
+
+// newToken is a UUID, which the vendor wants a session's token to be.
+func newToken() string {
+	var b [16]byte
+	_, _ = crand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+func (g *messaging) connect(ctx context.Context, st *state) (link, *past, error) {
+	if st.SignedIn && g.signInToken == "" {
+		return nil, nil, &endedError{sdk.ChatOver, "You were signed in; please start a new chat."}
+	}
+	conn, session, err := g.client.Open(ctx, st.Token, g.signInToken)
+	if err != nil {
+		return nil, nil, err
+	}
+	l := &messagingLink{guest: g, conn: conn, done: make(chan struct{})}
+	p, err := g.past(ctx, conn, session, st)
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return l, p, nil
+}
+
+func (g *messaging) past(ctx context.Context, conn *webmessaging.Conn, session *webmessaging.Session, st *state) (*past, error) {
+	p := new(past)
+	switch {
+	case !session.Connected:
+		return nil, &endedError{sdk.ChatOver, "The conversation has ended."}
+	case session.New && st.Sent.DeskID != "":
+		return nil, &endedError{sdk.ChatUnknown, "The conversation is not known any more."}
+	case session.New:
+		return p, nil
+	}
+	messages, err := g.history(ctx, conn, st)
+	if err != nil {
+		return nil, err
+	}
+	for i := range messages {
+		p.happened = append(p.happened, g.occurrences(&messages[i], "", false)...)
+	}
+	if session.ReadOnly {
+		p.ended = &over{}
+	}
+	return p, nil
+}
+
+// history returns what the state does not have for certain, oldest first.
+func (g *messaging) history(ctx context.Context, conn *webmessaging.Conn, st *state) ([]webmessaging.Message, error) {
+	jwt, err := conn.JWT(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []webmessaging.Message
+	for page := 1; page <= maxPages; page++ {
+		h, err := g.client.History(ctx, jwt, page)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, h.Entities...)
+		last := len(h.Entities) < webmessaging.PageSize
+		if h.Pages > 0 {
+			last = page >= h.Pages
+		}
+		if last || len(h.Entities) == 0 || newestFirst(all) && st.reached(all[len(all)-1].Channel.Time.Time) {
+			break
+		}
+	}
+	inOrder(all)
+	return all, nil
+}
+
+// reached tells whether a history that was read back to a time has all that the
+// state may lack.
+func (st *state) reached(at time.Time) bool {
+	return st.past(at) && !st.Sent.At.IsZero() && at.Before(st.Sent.At)
+}
+
+// newestFirst tells how a history is ordered: the vendor does so unless its times
+// say otherwise.
+func newestFirst(all []webmessaging.Message) bool {
+	var first, last time.Time
+	for i := range all {
+		if at := all[i].Channel.Time.Time; !at.IsZero() {
+			if first.IsZero() {
+				first = at
+			}
+			last = at
+		}
+	}
+	return !last.After(first)
+}
+
+// inOrder sorts a history by time, oldest first. What has no time stays behind
+// what it came after.
+func inOrder(all []webmessaging.Message) {
+	if newestFirst(all) {
+		slices.Reverse(all)
+	}
+	var at time.Time
+	for i := range all {
+		if t := &all[i].Channel.Time; t.IsZero() {
+			t.Time = at
+		} else {
+			at = t.Time
+		}
+	}
+	slices.SortStableFunc(all, func(a, b webmessaging.Message) int {
+		return a.Channel.Time.Compare(b.Channel.Time.Time)
+	})
+}
+
+// occurrences is what a message tells. Typing is told of only while it is live.
+func (g *messaging) occurrences(m *webmessaging.Message, tracingID string, live bool) (all []occurrence) {
+	at := m.Channel.Time.Time
+	add := func(what any) {
+		o := occurrence{id: m.ID, at: at, listed: m.ID != "", what: what}
+		if o.id == "" {
+			o.id = random("message")
+		}
+		all = append(all, o)
+	}
+	switch {
+	case m.Inbound() && m.Type == "Event":
+	case m.Inbound():
+		add(wrote{tracingID, m.Text})
+	case m.Type != "Event":
+		add(said{agentOf(m), partsOf(m)})
+	default:
+		for i := range m.Events {
+			switch e := &m.Events[i]; {
+			case e.EventType == "Typing" && live:
+				lasts := time.Duration(e.Typing.Duration) * time.Millisecond
+				if lasts <= 0 || lasts > time.Minute {
+					lasts = typingLasts
+				}
+				all = append(all, occurrence{at: at, what: typing{e.Typing.Type == "On", lasts}})
+			case e.EventType == "Presence" && (e.Presence.Type == "Clear" || e.Presence.Type == "Disconnect" && bool(m.Metadata.ReadOnly)):
+				all = append(all, occurrence{id: "ended", at: at, what: over{}})
+			case e.EventType == "Presence" && e.Presence.Type == "Disconnect":
+				// The user may go on, and is routed anew.
+				add(went{})
+			}
+		}
+	}
+	return all
+}
+
+// agentOf is who wrote a message; nil if the vendor does not tell.
+func agentOf(m *webmessaging.Message) *agent {
+	a := &agent{
+		ID: clipID(m.Channel.From.Nickname), Nickname: m.Channel.From.Nickname, Avatar: m.Channel.From.Image,
+		Bot: m.OriginatingEntity == "Bot",
+	}
+	switch {
+	case a.ID != "":
+	case a.Bot:
+		a.ID = namelessBot
+	case m.OriginatingEntity == "Human":
+		a.ID = nameless
+	default:
+		return nil
+	}
+	return a
+}
+
+// partsOf is what a message shows.
+func partsOf(m *webmessaging.Message) []sdk.Part {
+	var parts []sdk.Part
+	quick := sdk.QuickReplies{}
+	for i := range m.Content {
+		switch content := &m.Content[i]; {
+		case content.QuickReply != nil:
+			quick.Replies = append(quick.Replies, sdk.QuickReply{Label: content.QuickReply.Text, Value: content.QuickReply.Payload})
+		case content.Attachment != nil:
+			a := content.Attachment
+			switch {
+			case !isLink(a.URL):
+				parts = append(parts, sdk.InlineError("A file that the agent sent cannot be shown."))
+			case a.MediaType == "Image":
+				parts = append(parts, sdk.Image{URL: a.URL, Title: a.Filename, AltText: a.Filename})
+			case a.MediaType == "Video":
+				parts = append(parts, sdk.Video{URL: a.URL, Title: a.Filename, AltText: a.Filename})
+			default:
+				parts = append(parts, sdk.File{URL: a.URL, Name: a.Filename, MediaType: a.MIME, Size: max(a.FileSize, 0)})
+			}
+		}
+	}
+	switch {
+	case len(quick.Replies) > 0:
+		quick.Text = m.Text
+		return append([]sdk.Part{quick}, parts...)
+	case m.Text != "":
+		return append([]sdk.Part{sdk.Text(m.Text)}, parts...)
+	}
+	return parts
+}
+
+// update keeps the attributes for the next message: the vendor takes them in no
+// other way.
+func (g *messaging) update(_ context.Context, _ link, user *sdk.UserContext) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.attributes = attributesOf(g.chatID, user)
+	return nil
+}
+
+// messagingLink is a connection of a session.
+type messagingLink struct {
+	guest *messaging
+	conn  *webmessaging.Conn
+	// ending is set once the session is being closed, done closed when read has
+	// returned an error, which is why.
+	ending atomic.Bool
+	done   chan struct{}
+	why    error
+}
+
+func (l *messagingLink) read(context.Context) ([]occurrence, error) {
+	for {
+		r, err := l.conn.Read()
+		if lost := (*cloud.Error)(nil); err != nil && !errors.As(err, &lost) {
+			l.guest.log.Debug("a frame of the vendor is left out", "chat_id", l.guest.chatID, "error", err)
+			continue
+		}
+		var happened []occurrence
+		if err == nil {
+			happened, err = l.understand(r)
+		}
+		if err != nil {
+			l.why = err
+			close(l.done)
+		}
+		if err != nil || len(happened) > 0 {
+			return happened, err
+		}
+	}
+}
+
+// understand returns what a reply tells; an error if it means the end of the link.
+func (l *messagingLink) understand(r *webmessaging.Reply) ([]occurrence, error) {
+	switch {
+	case r.Failed != nil:
+		if ended := (*endedError)(nil); errors.As(asEnded(r.Failed), &ended) {
+			return nil, ended
+		}
+		return []occurrence{{what: declined{r.TracingID, r.Failed}}}, nil
+	case r.Message != nil:
+		return l.guest.occurrences(r.Message, r.TracingID, true), nil
+	case r.Session != nil && !r.Session.Connected:
+		return nil, &endedError{sdk.ChatOver, "The conversation has ended."}
+	case r.Closed != nil && (r.Closed.Reason != "" || l.ending.Load()):
+		return nil, &endedError{sdk.ChatOver, "The conversation goes on elsewhere."}
+	case r.Closed != nil:
+		return nil, errCrowded
+	}
+	return nil, nil
+}
+
+func (l *messagingLink) send(ctx context.Context, messageID, text string) (string, time.Time, error) {
+	l.guest.mu.Lock()
+	attributes := l.guest.attributes
+	l.guest.mu.Unlock()
+	if err := l.conn.Text(ctx, messageID, text, attributes); err != nil {
+		return "", time.Time{}, err
+	}
+	return "", time.Time{}, nil
+}
+
+func (l *messagingLink) typing(ctx context.Context) error { return l.conn.Typing(ctx) }
+
+// end clears the conversation, which ends it for the agent, where the deployment
+// lets guests do that, and the session in any case.
+func (l *messagingLink) end(ctx context.Context) error {
+	l.ending.Store(true)
+	if err := l.conn.Clear(ctx); err != nil {
+		return err
+	}
+	if err := l.conn.CloseSession(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		return &cloud.Error{Sent: true, Err: ctx.Err()}
+	}
+	if ended := (*endedError)(nil); errors.As(l.why, &ended) {
+		return nil
+	}
+	return l.why
+}
+
+func (l *messagingLink) ping(within time.Duration) error { return l.conn.Ping(within) }
+
+func (l *messagingLink) close() { l.conn.Close() }

@@ -1,0 +1,238 @@
+package adapter
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/deskhost/deskhost/plugins/genesys/cloud"
+	"github.com/deskhost/deskhost/sdk"
+)
+
+const (
+	// linkGrace is how long the link may be lost before the user is told.
+	linkGrace = 3 * time.Second
+	// Back-off between tries to connect, before jitter.
+	minPause = 200 * time.Millisecond
+	maxPause = 10 * time.Second
+	// crowdedPause is that after the vendor has closed a connection because there
+	// are too many of the session.
+	crowdedPause = 30 * time.Second
+	// maxDials is how many connections of all chats are made at a time.
+	maxDials = 64
+)
+
+// errCrowded says that the vendor has closed a connection because the session has
+// too many.
+var errCrowded = errors.New("the vendor closed the connection: the session has too many")
+
+// serve connects the chat to its conversation and keeps it connected, until the
+// chat is closed or reading ends.
+func (c *chat) serve() {
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.serving = false
+		c.broadcast()
+	}()
+	c.mu.Lock()
+	first := c.phase == opening
+	c.mu.Unlock()
+	err := error(nil)
+	if first {
+		l, first := c.connect()
+		if first != nil {
+			c.close(first)
+			return
+		}
+		err = c.follow(l)
+	}
+	for c.reading.Err() == nil && !c.ends(err) {
+		l := c.reconnect(err)
+		if l == nil {
+			return
+		}
+		err = c.follow(l)
+	}
+}
+
+// ends tells whether an error means the end of the conversation, and if so queues it.
+func (c *chat) ends(err error) bool {
+	ended := (*endedError)(nil)
+	if err = asEnded(err); !errors.As(err, &ended) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending {
+		c.shut(ended)
+		return true
+	}
+	c.push(&occurrence{id: "ended", what: over{ended.reason}}, 0)
+	return true
+}
+
+// connect makes a link and queues what was missed. The link is nil if there is
+// nothing more to read.
+func (c *chat) connect() (link, error) {
+	ctx, cancel := context.WithTimeout(c.reading, c.desk.timeouts.connect)
+	defer cancel()
+	select {
+	case c.desk.dials <- struct{}{}:
+	case <-ctx.Done():
+		return nil, &cloud.Error{Err: ctx.Err()}
+	}
+	defer func() { <-c.desk.dials }()
+
+	c.mu.Lock()
+	st := c.st
+	c.mu.Unlock()
+	changed, err := c.guest.prepare(ctx, &st)
+	if err != nil {
+		return nil, err
+	}
+	if changed {
+		c.mu.Lock()
+		c.st = st
+		c.mu.Unlock()
+		// From here on another attempt finds the conversation.
+		if err := c.keep(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l, p, err := c.guest.connect(ctx, &st)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.linked, c.cut = context.WithCancel(c.reading)
+	if c.phase == closed {
+		return l, nil // follow closes it, as reading has ended
+	}
+	c.phase, c.link = opened, l
+	c.caughtUp(p)
+	c.broadcast()
+	return l, nil
+}
+
+// caughtUp queues what a connect has found.
+func (c *chat) caughtUp(p *past) {
+	c.own = nil
+	for i := range p.happened {
+		o := &p.happened[i]
+		switch w := o.what.(type) {
+		case wrote:
+			c.noteOwn(own{o.id, o.at, w.messageID, w.text})
+		default:
+			if !c.st.past(o.at) {
+				c.push(o, 0)
+			}
+		}
+	}
+	if c.away {
+		c.away = false
+		c.push(&occurrence{id: random("link"), what: linked{lost: false}}, 0)
+	}
+	if p.ended != nil {
+		c.push(&occurrence{id: "ended", what: *p.ended}, 0)
+		if c.ending {
+			c.shut(&endedError{sdk.ChatOver, p.ended.reason})
+		}
+	}
+	c.lookUp()
+}
+
+// follow takes what the link reads, until it is lost.
+func (c *chat) follow(l link) error {
+	if l == nil {
+		return nil
+	}
+	c.mu.Lock()
+	linked, cut := c.linked, c.cut
+	c.mu.Unlock()
+	unregister := context.AfterFunc(linked, l.close)
+	defer unregister()
+	defer cut()
+	for {
+		happened, err := l.read(c.reading)
+		for i := range happened {
+			c.take(&happened[i])
+		}
+		if err != nil {
+			l.close()
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.link == l {
+				c.link = nil
+			}
+			return err
+		}
+	}
+}
+
+// reconnect makes a new link. It returns nil if there will be none.
+func (c *chat) reconnect(err error) (l link) {
+	lost := time.Now()
+	b := backoff{minPause / 2}
+	for {
+		c.desk.log.Debug("the link to a conversation is lost", "chat_id", c.id, "error", err)
+		b.wait(c.reading, err)
+		if !c.roomLeft() {
+			return nil
+		}
+		if l, err = c.connect(); err == nil {
+			return l
+		}
+		if c.reading.Err() != nil || c.ends(err) {
+			return nil
+		}
+		away := time.Since(lost)
+		if away > c.desk.timeouts.reconnect {
+			c.desk.log.Warn("a conversation could not be reached and is given up", "chat_id", c.id, "for", away.Round(time.Second).String(), "error", err)
+			c.ends(&endedError{sdk.ChatOver, "The connection to the contact centre was lost."})
+			return nil
+		}
+		if away > linkGrace {
+			c.tellAway()
+		}
+	}
+}
+
+// roomLeft waits until the host has taken most of what is queued. It returns false
+// if the chat ends first.
+func (c *chat) roomLeft() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.await(c.reading, func() bool { return c.phase == closed || c.over || len(c.queue) <= maxQueued/2 })
+	return err == nil && c.phase != closed && !c.over
+}
+
+// tellAway tells the user once that the link is lost.
+func (c *chat) tellAway() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away || c.ending {
+		return
+	}
+	c.away = true
+	c.push(&occurrence{id: random("link"), what: linked{lost: true}}, 0)
+}
+
+// backoff spaces out tries, with jitter.
+type backoff struct{ pause time.Duration }
+
+// wait returns after a pause, longer each time, that respects what the vendor asked
+// for in err; or when ctx ends.
+func (b *backoff) wait(ctx context.Context, err error) {
+	b.pause = min(2*b.pause, maxPause)
+	wait := b.pause/2 + rand.N(b.pause)
+	if e := (*cloud.Error)(nil); errors.As(err, &e) {
+		wait = max(wait, e.RetryAfter)
+	}
+	if errors.Is(err, errCrowded) {
+		wait = max(wait, crowdedPause+rand.N(crowdedPause))
+	}
+	pause(ctx, wait)
+}

@@ -1,0 +1,327 @@
+package adapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/deskhost/deskhost/plugins/genesys/cloud"
+	"github.com/deskhost/deskhost/plugins/genesys/webchat"
+	"github.com/deskhost/deskhost/sdk"
+)
+
+// chatTypingLasts is how long an agent is taken to type after each sign of it.
+const chatTypingLasts = 4 * time.Second
+
+// States and roles of members.
+const (
+	connected    = "CONNECTED"
+	disconnected = "DISCONNECTED"
+	alerting     = "ALERTING"
+	roleAgent    = "AGENT"
+)
+
+// chatGuest is a chat's half of web chat.
+type chatGuest struct {
+	client *webchat.Client
+	log    hclog.Logger
+	// create asks for the conversation; nil for a chat that another process has started.
+	create *webchat.CreateRequest
+	// fresh is set until the first connect to a conversation that this process made.
+	fresh bool
+	// members are those that were asked for, by id. Only serve's goroutine uses them.
+	members map[string]*webchat.Member
+
+	mu sync.Mutex
+	// told is what the agent was told of the user.
+	told string
+}
+
+func (g *chatGuest) prepare(ctx context.Context, st *state) (bool, error) {
+	if st.Chat != nil {
+		return false, nil
+	}
+	if g.create == nil {
+		return false, &endedError{sdk.ChatUnknown, "The conversation is not known any more."}
+	}
+	conv, err := g.client.Create(ctx, g.create)
+	if err != nil {
+		if f := failure(err); f.Kind == sdk.OutcomeUnknown {
+			// A conversation that nobody attaches to is not routed.
+			return false, &sdk.Failure{Kind: sdk.Retry, RetryAfter: f.RetryAfter, Err: err}
+		}
+		return false, err
+	}
+	st.Chat = &chatKeys{ID: conv.ID, JWT: conv.JWT, Member: conv.Member.ID, Stream: conv.Stream}
+	g.fresh = true
+	return true, nil
+}
+
+func (k *chatKeys) conversation() *webchat.Conversation {
+	c := &webchat.Conversation{ID: k.ID, JWT: k.JWT, Stream: k.Stream}
+	c.Member.ID = k.Member
+	return c
+}
+
+func (g *chatGuest) connect(ctx context.Context, st *state) (link, *past, error) {
+	conv := st.Chat.conversation()
+	p := new(past)
+	if !g.fresh {
+		members, err := g.client.Members(ctx, conv)
+		if err != nil {
+			return nil, nil, gone(err)
+		}
+		there := g.present(members, conv.Member.ID, p)
+		defer func() { p.happened = append(p.happened, occurrence{id: "present-" + stamp(time.Now()), what: there}) }()
+	}
+	l := &chatLink{guest: g, conv: conv}
+	if p.ended == nil {
+		stream, err := g.client.Attach(ctx, conv)
+		if err != nil {
+			return nil, nil, err
+		}
+		l.stream = stream
+	}
+	if !g.fresh {
+		if err := g.history(ctx, conv, st, p); err != nil {
+			l.close()
+			return nil, nil, gone(err)
+		}
+	}
+	g.fresh = false
+	if p.ended != nil {
+		return nil, p, nil
+	}
+	return l, p, nil
+}
+
+// present sorts out who is in the conversation.
+func (g *chatGuest) present(members []webchat.Member, self string, p *past) (there present) {
+	for i := range members {
+		m := &members[i]
+		g.members[m.ID] = m
+		switch {
+		case m.ID == self && m.State == disconnected:
+			p.ended = &over{}
+		case m.Role == roleAgent && m.State == connected:
+			there.agents = append(there.agents, *memberAgent(m))
+		}
+	}
+	return there
+}
+
+// history reads what the state does not have for certain, oldest first. It begins
+// some messages back, for one that a later one has overtaken.
+func (g *chatGuest) history(ctx context.Context, conv *webchat.Conversation, st *state, p *past) error {
+	after := ""
+	if len(st.Recent) == maxRecent {
+		after = st.Recent[0]
+	}
+	for range maxPages {
+		messages, more, err := g.client.Messages(ctx, conv, after)
+		if err != nil {
+			return err
+		}
+		for i := range messages {
+			p.happened = append(p.happened, g.said(ctx, conv, &messages[i])...)
+			after = messages[i].ID
+		}
+		if !more {
+			break
+		}
+	}
+	return nil
+}
+
+// gone reads errors of a conversation that was once there.
+func gone(err error) error {
+	if e := (*cloud.Error)(nil); errors.As(err, &e) {
+		switch e.Status {
+		case http.StatusNotFound, http.StatusGone:
+			return &endedError{sdk.ChatUnknown, "The conversation is not known any more."}
+		case http.StatusUnauthorized:
+			return &endedError{sdk.ChatOver, "The conversation has expired."}
+		}
+	}
+	return asEnded(err)
+}
+
+// said is what a message tells.
+func (g *chatGuest) said(ctx context.Context, conv *webchat.Conversation, m *webchat.Message) []occurrence {
+	o := occurrence{id: m.ID, at: m.Time.Time, listed: m.ID != ""}
+	switch {
+	case m.BodyType != "" && m.BodyType != webchat.BodyStandard && m.BodyType != webchat.BodyNotice:
+		return nil // the members' changes tell
+	case m.Sender.ID == conv.Member.ID && m.BodyType == webchat.BodyNotice:
+		return nil
+	case m.Sender.ID == conv.Member.ID:
+		o.what = wrote{"", m.Body}
+	default:
+		w := said{}
+		if member := g.member(ctx, conv, m.Sender.ID); member.Role == roleAgent {
+			w.agent = memberAgent(member)
+		}
+		if m.Body != "" {
+			w.parts = []sdk.Part{sdk.Text(m.Body)}
+		}
+		o.what = w
+	}
+	if o.id == "" {
+		o.id = random("message")
+	}
+	return []occurrence{o}
+}
+
+// member returns who somebody is, asked for once. Who cannot be asked for is
+// nobody in particular.
+func (g *chatGuest) member(ctx context.Context, conv *webchat.Conversation, id string) *webchat.Member {
+	if m := g.members[id]; m != nil {
+		return m
+	}
+	if id == "" {
+		return &webchat.Member{}
+	}
+	m, err := g.client.Member(ctx, conv, id)
+	if err != nil {
+		g.log.Debug("a member of a conversation could not be asked for", "error", err)
+		return &webchat.Member{ID: id}
+	}
+	g.members[id] = m
+	return m
+}
+
+func memberAgent(m *webchat.Member) *agent {
+	return &agent{ID: clipID(m.ID), Nickname: m.DisplayName, Avatar: m.AvatarURL}
+}
+
+// update tells the agent what is now known of the user, as a notice: the vendor
+// has no other way to change what was said when the conversation began.
+func (g *chatGuest) update(ctx context.Context, l link, user *sdk.UserContext) error {
+	notice := noticeOf(user)
+	g.mu.Lock()
+	same := notice == "" || notice == g.told
+	g.mu.Unlock()
+	if same {
+		return nil
+	}
+	cl, ok := l.(*chatLink)
+	if !ok {
+		return sdk.Fail(sdk.Retry, "there is no connection to the conversation")
+	}
+	if _, err := g.client.Send(ctx, cl.conv, notice, webchat.BodyNotice); err != nil {
+		return gone(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told = notice
+	return nil
+}
+
+// noticeOf says who the user is.
+func noticeOf(user *sdk.UserContext) string {
+	var lines []string
+	if user.User.Name != "" {
+		lines = append(lines, "Name: "+user.User.Name)
+	}
+	if user.Locale != "" {
+		lines = append(lines, "Language: "+user.Locale)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// chatLink is a conversation with its event stream attached.
+type chatLink struct {
+	guest  *chatGuest
+	conv   *webchat.Conversation
+	stream *webchat.Stream
+}
+
+func (l *chatLink) read(ctx context.Context) ([]occurrence, error) {
+	for {
+		e, err := l.stream.Read()
+		if lost := (*cloud.Error)(nil); errors.As(err, &lost) {
+			return nil, err
+		}
+		if err != nil {
+			l.guest.log.Debug("a frame of the vendor is left out", "error", err)
+			continue
+		}
+		switch {
+		case e.Message != nil:
+			if happened := l.guest.said(ctx, l.conv, e.Message); len(happened) > 0 {
+				return happened, nil
+			}
+		case e.Typing != nil && e.Typing.Sender.ID != l.conv.Member.ID:
+			return []occurrence{{at: e.Typing.Time.Time, what: typing{true, chatTypingLasts}}}, nil
+		case e.Change != nil:
+			if happened := l.changed(ctx, e.Change); len(happened) > 0 {
+				return happened, nil
+			}
+		}
+	}
+}
+
+// changed is what a member's change tells.
+func (l *chatLink) changed(ctx context.Context, c *webchat.MemberChange) []occurrence {
+	o := occurrence{at: c.Time.Time}
+	if c.Member.ID == l.conv.Member.ID {
+		if c.Member.State != disconnected {
+			return nil
+		}
+		o.id, o.what = "ended", over{}
+		return []occurrence{o}
+	}
+	m := l.guest.member(ctx, l.conv, c.Member.ID)
+	if m.Role != roleAgent {
+		return nil
+	}
+	o.id = fmt.Sprintf("%s-%s", clipID(m.ID), stamp(c.Time.Time))
+	switch c.Member.State {
+	case connected:
+		o.what = came{*memberAgent(m)}
+	case disconnected:
+		o.what = went{clipID(m.ID)}
+	case alerting:
+		o.what = called{*memberAgent(m)}
+	default:
+		return nil
+	}
+	return []occurrence{o}
+}
+
+func (l *chatLink) send(ctx context.Context, _, text string) (string, time.Time, error) {
+	if n := utf8.RuneCountInString(text); n > webchat.MaxBodyRunes {
+		return "", time.Time{}, sdk.Fail(sdk.Invalid, "a message of %d characters, the vendor takes %d", n, webchat.MaxBodyRunes)
+	}
+	m, err := l.guest.client.Send(ctx, l.conv, text, webchat.BodyStandard)
+	if err != nil {
+		return "", time.Time{}, gone(err)
+	}
+	if m.ID == "" {
+		return "", time.Time{}, &cloud.Error{Sent: true, Err: errors.New("the vendor gave the message no id")}
+	}
+	return m.ID, m.Time.Time, nil
+}
+
+func (l *chatLink) typing(ctx context.Context) error {
+	return gone(l.guest.client.Typing(ctx, l.conv))
+}
+
+func (l *chatLink) end(ctx context.Context) error {
+	return gone(l.guest.client.Leave(ctx, l.conv))
+}
+
+func (l *chatLink) ping(within time.Duration) error { return l.stream.Ping(within) }
+
+func (l *chatLink) close() {
+	if l.stream != nil {
+		l.stream.Close()
+	}
+}

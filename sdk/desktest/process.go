@@ -53,6 +53,8 @@ type process struct {
 	addr      net.Addr
 	conn      *grpc.ClientConn
 	exited    chan struct{}
+	// killed says that it was ended from here.
+	killed bool
 }
 
 // launch starts the plugin's file and waits for its handshake. Whoever called it
@@ -171,8 +173,10 @@ func (p *process) Wait(context.Context) error {
 	return nil
 }
 
-// Kill ends the process at once.
+// Kill ends a process that has not become a plugin. One that ends by itself may
+// show the end of its output first.
 func (p *process) Kill(context.Context) error {
+	p.endsWithin(quiet)
 	p.end()
 	return nil
 }
@@ -198,7 +202,8 @@ func (p *process) HostToPlugin(network, address string) (string, string, error) 
 
 // end ends the process without warning, as a crash does.
 func (p *process) end() {
-	if p.cmd != nil && p.cmd.Process != nil {
+	if p.cmd != nil && p.cmd.Process != nil && !p.endsWithin(0) {
+		p.killed = true
 		_ = p.cmd.Process.Kill() // fails only if it has ended
 		<-p.exited
 	}

@@ -84,7 +84,7 @@ func (t *trial) start() *serving {
 	t.processes = append(t.processes, s)
 	if err != nil {
 		p.end()
-		t.failf("no handshake that go-plugin's client accepts: %w", err)
+		t.failf("%w", p.noHandshake(err))
 	}
 	return s
 }

@@ -24,8 +24,8 @@ var rooms = []struct {
 }{
 	{"host/cmd", []string{
 		"host", "host/internal/client", "host/internal/config", "host/internal/desk", "host/internal/catalog", "host/internal/process",
-		// For plugin verify.
-		"sdk",
+		// For plugin new and plugin verify.
+		"host/internal/scaffold", "sdk",
 	}},
 	{"host/internal/bench", []string{"host/internal/desk", "host/internal/catalog", "host/internal/process", "proto"}},
 	{"host/internal/e2e", nil},
@@ -44,6 +44,7 @@ var rooms = []struct {
 	{"host/internal/journal/record", nil},
 	{"host/internal/catalog", []string{"proto"}},
 	{"host/internal/process", []string{"proto"}},
+	{"host/internal/scaffold", nil},
 	{"host/internal/wirelog", []string{"proto"}},
 	{"host/internal/client", nil},
 	{"host/internal/config", nil},

@@ -28,7 +28,7 @@ func pluginCommand() *cobra.Command {
 What concerns a running host goes through the socket control.sock in the data
 folder of the configuration, which only the host's user can open.`,
 	}
-	cmd.AddCommand(pluginListCommand(), pluginInfoCommand(), pluginVerifyCommand(),
+	cmd.AddCommand(pluginListCommand(), pluginInfoCommand(), pluginVerifyCommand(), pluginNewCommand(),
 		deskCommand("reload", "Start the newest copy of a desk's plugin in place of the one that runs",
 			`Start the newest copy of a desk's plugin beside the process that runs, and
 have it take the other's place once it is ready. Open chats go over one by one,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/deskhost/deskhost/sdk/desktest"
@@ -72,10 +73,13 @@ func (s *Simulator) Conversations(chatID string) (sids []string) {
 }
 
 // with does something in the latest conversation of a chat that is open, or
-// else the latest.
+// else the latest. A conversation goes by its sid too.
 func (s *Simulator) with(chatID string, do func(c *conversation) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c := s.conversations[chatID]; c != nil {
+		return do(c)
+	}
 	all := s.chats[chatID]
 	if len(all) == 0 {
 		return errNoChat
@@ -112,27 +116,40 @@ func (c *conversation) agent() *participant {
 // sdk is what somebody does with the vendor's own SDK, which fires webhooks.
 func sdk(identity string) actor { return actor{source: "SDK", identity: identity} }
 
-// join lets the next agent take the open task.
-func (s *Simulator) join(c *conversation) (*participant, error) {
+// join lets an agent take the open task.
+func (s *Simulator) join(c *conversation, a agent) (*participant, error) {
+	if p := c.participant(a.identity); p != nil {
+		return p, nil
+	}
 	t := c.openTask()
 	if t == nil {
 		return nil, fmt.Errorf("nobody was called to conversation %s: it has no interaction, and no message of its customer came with "+
 			"X-Twilio-Webhook-Enabled: true", c.Sid)
 	}
-	a := agents[c.nextAgent%len(agents)]
-	c.nextAgent++
 	t.AssignmentStatus, t.DateUpdated = "assigned", now()
+	c.latest = a.identity
 	return s.add(c, a.identity, typeAgent, actor{source: "API"}), nil
 }
 
-// speak has an agent write, who joins first if none has.
-func (s *Simulator) speak(c *conversation, text string) error {
-	p := c.agent()
-	if p == nil {
-		var err error
-		if p, err = s.join(c); err != nil {
-			return err
-		}
+// present returns the agent whose turn it is in the conversation: who has it,
+// or the next.
+func (c *conversation) present() agent {
+	if p := c.agent(); p != nil {
+		return agents[slices.IndexFunc(agents, func(a agent) bool { return a.identity == p.Identity })]
+	}
+	return c.next()
+}
+
+// next returns the agent who is to join: whoever comes after the last who did.
+func (c *conversation) next() agent {
+	return agents[(slices.IndexFunc(agents, func(a agent) bool { return a.identity == c.latest })+1)%len(agents)]
+}
+
+// speak has an agent write, who joins first if need be.
+func (s *Simulator) speak(c *conversation, a agent, text string) error {
+	p, err := s.join(c, a)
+	if err != nil {
+		return err
 	}
 	s.post(c, p.Identity, text, "{}", nil, sdk(p.Identity))
 	return nil
@@ -141,17 +158,14 @@ func (s *Simulator) speak(c *conversation, text string) error {
 // AgentJoins has an agent take the conversation. It fails if nobody was called.
 func (s *Simulator) AgentJoins(_ context.Context, chatID string) error {
 	return s.within(chatID, func(c *conversation) error {
-		if c.agent() != nil {
-			return nil
-		}
-		_, err := s.join(c)
+		_, err := s.join(c, c.present())
 		return err
 	})
 }
 
 // AgentSays has an agent write, who joins first if none has.
 func (s *Simulator) AgentSays(_ context.Context, chatID, text string) error {
-	return s.within(chatID, func(c *conversation) error { return s.speak(c, text) })
+	return s.within(chatID, func(c *conversation) error { return s.speak(c, c.present(), text) })
 }
 
 // AgentEnds has the agent close the conversation.
@@ -191,23 +205,25 @@ func (s *Simulator) StallNextCall(_ context.Context, call desktest.Call, late ti
 
 // AgentLeaves has the agent go with nobody to follow.
 func (s *Simulator) AgentLeaves(chatID string) error {
-	return s.within(chatID, func(c *conversation) error { return s.depart(c) })
+	return s.within(chatID, func(c *conversation) error { return s.depart(c, c.agent()) })
 }
 
-func (s *Simulator) depart(c *conversation) error {
-	p := c.agent()
+// depart has an agent go, and the task end if nobody is left.
+func (s *Simulator) depart(c *conversation, p *participant) error {
 	if p == nil {
-		return fmt.Errorf("conversation %s has no agent", c.Sid)
+		return fmt.Errorf("the agent is not in conversation %s", c.Sid)
 	}
-	s.finishTask(c)
 	s.leave(c, p, sdk(p.Identity))
+	if c.agent() == nil {
+		s.finishTask(c)
+	}
 	return nil
 }
 
 // Park has the agent go until the customer writes again, which calls the next.
 func (s *Simulator) Park(chatID string) error {
 	return s.within(chatID, func(c *conversation) error {
-		if err := s.depart(c); err != nil {
+		if err := s.depart(c, c.agent()); err != nil {
 			return err
 		}
 		s.setState(c, stateInactive, actor{source: "API"})
@@ -218,24 +234,23 @@ func (s *Simulator) Park(chatID string) error {
 // Transfer hands the conversation to the next agent, who joins before the one
 // who has it leaves, or after.
 func (s *Simulator) Transfer(chatID string, joinsFirst bool) error {
-	return s.within(chatID, func(c *conversation) error {
-		p := c.agent()
-		if p == nil {
-			return fmt.Errorf("conversation %s has no agent", c.Sid)
-		}
-		s.finishTask(c)
-		s.call(c, c.interaction.routing)
-		if !joinsFirst {
-			s.leave(c, p, sdk(p.Identity))
-		}
-		if _, err := s.join(c); err != nil {
-			return err
-		}
-		if joinsFirst {
-			s.leave(c, p, sdk(p.Identity))
-		}
-		return nil
-	})
+	return s.within(chatID, func(c *conversation) error { return s.transfer(c, c.agent(), c.next(), joinsFirst) })
+}
+
+func (s *Simulator) transfer(c *conversation, from *participant, to agent, joinsFirst bool) error {
+	if from == nil || from.Identity == to.identity {
+		return fmt.Errorf("the agent is not in conversation %s, or is to have it", c.Sid)
+	}
+	s.finishTask(c)
+	s.call(c, c.interaction.routing)
+	if !joinsFirst {
+		s.leave(c, from, sdk(from.Identity))
+	}
+	_, err := s.join(c, to)
+	if err == nil && joinsFirst {
+		s.leave(c, from, sdk(from.Identity))
+	}
+	return err
 }
 
 // AgentReads has the agent read all that was said.
@@ -283,7 +298,7 @@ func (s *Simulator) SystemSays(chatID, text string) error {
 // the end overtake that of the message.
 func (s *Simulator) LastWords(chatID, text string) error {
 	return s.within(chatID, func(c *conversation) error {
-		if err := s.speak(c, text); err != nil {
+		if err := s.speak(c, c.present(), text); err != nil {
 			return err
 		}
 		for _, d := range c.outbox.queue {

@@ -181,3 +181,52 @@ func TestScript(t *testing.T) {
 	}
 	a.must(script.AgentEnds(ctx, "c1"))
 }
+
+// TestPage plays an agent at the console's page.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	a := start(t, twiliotest.Options{})
+	path, customer := a.chat("c1")
+	id := path[strings.LastIndex(path, "/")+1:]
+	do := func(what string, want int) {
+		t.Helper()
+		resp, err := http.Post(a.url+"/console/do", "application/json", strings.NewReader(fmt.Sprintf(what, id)))
+		a.must(err)
+		defer resp.Body.Close()
+		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != want {
+			t.Errorf("%s is answered %s %s", what, resp.Status, body)
+		}
+	}
+	do(`{"conversation": %q, "do": "join", "agent": "Grace"}`, 204)
+	do(`{"conversation": %q, "do": "typing", "agent": "Grace"}`, 204)
+	do(`{"conversation": %q, "do": "say", "agent": "Grace", "text": "Hello."}`, 204)
+	do(`{"conversation": %q, "do": "transfer", "agent": "Grace", "text": "Barbara"}`, 204)
+	do(`{"conversation": %q, "do": "say", "agent": "Nobody", "text": "Hello."}`, 409)
+	do(`{"conversation": %q, "do": "leave", "agent": "Grace"}`, 409)
+	do(`{"conversation": %q, "do": "system_says", "agent": "Ada"}`, 204)
+	a.say(path, customer, "Bye")
+	do(`{"conversation": %q, "do": "end", "agent": "Barbara"}`, 204)
+	do(`{"conversation": %q, "do": "say", "agent": "Barbara", "text": "Still here."}`, 409)
+
+	resp, err := http.Get(a.url + "/console/state?open=" + id)
+	a.must(err)
+	defer resp.Body.Close()
+	var state struct {
+		Open  struct{ Name, State, Preview string }
+		Lines []struct{ From, Who, Text string }
+	}
+	a.must(json.NewDecoder(resp.Body).Decode(&state))
+	if state.Open.Name != "Chris" || state.Open.State != "ended" || state.Open.Preview != "Bye" {
+		t.Errorf("the page shows %+v", state.Open)
+	}
+	var lines []string
+	for _, l := range state.Lines {
+		text, _, _ := strings.Cut(l.Text, ": task")
+		lines = append(lines, strings.TrimSpace(l.From+" "+l.Who+" "+text))
+	}
+	want := "A conversation was opened, Chris joined, customer  Hello, An agent is called, Grace joined, agent Grace Hello., " +
+		"An agent is called, Grace left, Barbara joined, system: Hello., customer  Bye, The conversation is closed"
+	if got := strings.Join(lines, ", "); got != want {
+		t.Errorf("the page has %q, expected %q", got, want)
+	}
+}

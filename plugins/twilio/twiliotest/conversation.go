@@ -3,12 +3,15 @@ package twiliotest
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/deskhost/deskhost/plugins/internal/console"
 )
 
 const (
@@ -56,14 +59,17 @@ type conversation struct {
 	tasks       []*task // the last is the one that may be open
 	// webChat is set where the address's Studio flow calls the agent.
 	webChat bool
-	// nextAgent counts the agents who have joined.
-	nextAgent int
+	// latest is the identity of the agent who joined last.
+	latest string
 	// chatID is deskhost's, once the attributes have told it.
 	chatID string
 
 	// writes is how many calls it may still take in the second that began then.
 	writes      int
 	writesSince time.Time
+
+	// log is what happened, for the agents' page.
+	log []console.Line
 
 	outbox outbox
 }
@@ -131,9 +137,15 @@ func (s *Simulator) newConversation(attributes string) *conversation {
 		DateCreated: t, DateUpdated: t,
 	}
 	s.conversations[c.Sid] = c
+	s.all = append(s.all, c)
 	s.name(c)
-	s.change()
+	c.note("", "", "A conversation was opened")
 	return c
+}
+
+// note adds to what the agents' page shows.
+func (c *conversation) note(from, who, text string) {
+	c.log = append(c.log, console.Line{Time: time.Now(), From: from, Who: who, Text: text})
 }
 
 // name finds a conversation's place among deskhost's chats, by the attributes.
@@ -264,6 +276,7 @@ func (s *Simulator) setState(c *conversation, state string, by actor) {
 	}
 	from := c.State
 	c.State, c.DateUpdated = state, now()
+	c.note("", "", "The conversation is "+state)
 	if state == stateClosed {
 		s.finishTask(c)
 		if c.interaction != nil {
@@ -283,6 +296,7 @@ func (s *Simulator) remove(c *conversation, by actor) {
 		delete(s.conversations, *c.UniqueName)
 	}
 	c.State = stateClosed
+	c.note("", "", "The conversation was removed")
 	s.fire(c, by, "onConversationRemoved", map[string]string{"ConversationSid": c.Sid, "DateRemoved": now().webhookTime()})
 }
 
@@ -320,6 +334,7 @@ func (s *Simulator) add(c *conversation, identity, kind string, by actor) *parti
 	if c.customer == nil && kind == typeCustomer {
 		c.customer = p
 	}
+	c.note("", "", s.nameOf(identity)+" joined")
 	s.fire(c, by, "onParticipantAdded", p.fields())
 	return p
 }
@@ -327,6 +342,7 @@ func (s *Simulator) add(c *conversation, identity, kind string, by actor) *parti
 // leave lets somebody out and tells the webhooks.
 func (s *Simulator) leave(c *conversation, p *participant, by actor) {
 	c.participants = slices.DeleteFunc(c.participants, func(other *participant) bool { return other == p })
+	c.note("", "", s.nameOf(p.Identity)+" left")
 	fields := p.fields()
 	fields["DateRemoved"] = now().webhookTime()
 	s.fire(c, by, "onParticipantRemoved", fields)
@@ -413,6 +429,7 @@ func (s *Simulator) update(c *conversation, p *participant, read *int, by actor)
 	if read != nil {
 		t := time.Time(p.DateUpdated).UTC().Format(time.RFC3339)
 		p.LastReadMessageIndex, p.LastReadTimestamp = read, &t
+		c.note("", "", fmt.Sprintf("%s has read up to message %d", s.nameOf(p.Identity), *read))
 	}
 	fields := p.fields()
 	fields["DateUpdated"] = p.DateUpdated.webhookTime()
@@ -478,6 +495,7 @@ func (s *Simulator) post(c *conversation, author, body, attributes string, files
 	}
 	c.nextIndex++
 	c.messages = append(c.messages, m)
+	s.noteMessage(c, p, m)
 	s.fire(c, by, "onMessageAdded", m.fields())
 	if p != nil && p == c.customer {
 		c.begun = true
@@ -486,6 +504,33 @@ func (s *Simulator) post(c *conversation, author, body, attributes string, files
 		}
 	}
 	return m
+}
+
+// noteMessage shows a message on the agents' page.
+func (s *Simulator) noteMessage(c *conversation, p *participant, m *message) {
+	text := ""
+	if m.Body != nil {
+		text = *m.Body
+	}
+	for _, f := range m.Media {
+		text = "[" + cmp.Or(f.Filename, f.ContentType) + "]"
+	}
+	switch {
+	case p != nil && p == c.customer:
+		c.note("customer", "", text)
+	case p != nil && p.kind == typeAgent:
+		c.note("agent", s.nameOf(p.Identity), text)
+	default:
+		c.note("", "", s.nameOf(m.Author)+": "+text)
+	}
+}
+
+// nameOf returns what a user is called.
+func (s *Simulator) nameOf(identity string) string {
+	if u := s.users[identity]; u != nil && u.FriendlyName != "" {
+		return u.FriendlyName
+	}
+	return identity
 }
 
 func (m *message) shown(r *request) *message {
@@ -635,7 +680,6 @@ func (s *Simulator) updateUser(r *request) (int, any) {
 		return invalid("Attributes are no JSON object")
 	}
 	u.FriendlyName, u.Attributes, u.DateUpdated = cmp.Or(r.form.Get("FriendlyName"), u.FriendlyName), attributes, now()
-	s.change()
 	return http.StatusOK, u.shown(r)
 }
 

@@ -133,7 +133,7 @@ func (s *Simulator) call(c *conversation, attributes map[string]any) {
 	}
 	s.tasks[t.Sid] = t
 	c.tasks = append(c.tasks, t)
-	s.change()
+	c.note("", "", "An agent is called: task "+t.Sid)
 }
 
 // openTask returns the task that is waiting or assigned, or nil.

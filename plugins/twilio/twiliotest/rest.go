@@ -118,6 +118,8 @@ func (s *Simulator) handler() *http.ServeMux {
 
 	mux.HandleFunc("POST /media/v1/Services/{service}/Media", s.upload)
 	mux.HandleFunc("POST /script", s.script)
+	mux.Handle("/console/", http.StripPrefix("/console", s.page()))
+	mux.Handle("GET /{$}", http.RedirectHandler("console/", http.StatusFound))
 	for _, prefix := range []string{"/flex/", "/conversations/", "/taskrouter/", "/media/"} {
 		route(prefix, "", (*request).notFound)
 	}

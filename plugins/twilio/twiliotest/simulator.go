@@ -7,7 +7,8 @@
 //
 // It owns the vendor's side of the conversations, in memory, and serves them over
 // HTTP, every product under a prefix of its own: /flex, /conversations,
-// /taskrouter and /media. It knows nothing of the adapter, which tests hold to it.
+// /taskrouter and /media. The page on which a person plays the agents is at
+// /console/. It knows nothing of the adapter, which tests hold to it.
 // The command in its folder simulator runs it as a process.
 package twiliotest
 
@@ -72,6 +73,7 @@ type Simulator struct {
 	mu            sync.Mutex
 	closed        bool
 	conversations map[string]*conversation // by sid and by unique name
+	all           []*conversation          // in the order in which they were made
 	chats         map[string][]*conversation
 	users         map[string]*user // by identity
 	interactions  map[string]*interaction
@@ -86,9 +88,6 @@ type Simulator struct {
 	// comes to nothing.
 	pending int
 	idle    chan struct{}
-	// version counts changes that a console shows; changed is closed at the next.
-	version uint64
-	changed chan struct{}
 }
 
 // New returns a running simulator.
@@ -112,7 +111,6 @@ func New(opts Options) *Simulator {
 		tasks:         map[string]*task{},
 		media:         map[string]*media{},
 		workers:       len(agents),
-		changed:       make(chan struct{}),
 	}
 	for _, a := range append(agents, supervisor) {
 		s.user(a.identity).FriendlyName = a.name
@@ -132,7 +130,7 @@ func (s *Simulator) Close() {
 	s.hooks.CloseIdleConnections()
 }
 
-// ServeHTTP serves the APIs and /script.
+// ServeHTTP serves the APIs, the agents' page at /console/, and /script.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.routes.ServeHTTP(w, r) }
 
 // SetWorkers sets how many agents are available.
@@ -140,13 +138,6 @@ func (s *Simulator) SetWorkers(available int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.workers = available
-}
-
-// change tells whoever shows the conversations that something is new.
-func (s *Simulator) change() {
-	s.version++
-	close(s.changed)
-	s.changed = make(chan struct{})
 }
 
 // newSid makes an identifier of the vendor's form.

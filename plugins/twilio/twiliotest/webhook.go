@@ -249,7 +249,6 @@ type outbox struct {
 
 // fire tells a conversation's webhooks of an event.
 func (s *Simulator) fire(c *conversation, by actor, event string, fields map[string]string) {
-	s.change()
 	if by.silent {
 		return
 	}

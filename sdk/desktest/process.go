@@ -202,7 +202,7 @@ func (p *process) HostToPlugin(network, address string) (string, string, error) 
 
 // end ends the process without warning, as a crash does.
 func (p *process) end() {
-	if p.cmd != nil && p.cmd.Process != nil && !p.endsWithin(0) {
+	if p.cmd != nil && p.cmd.Process != nil && !p.hasEnded() {
 		p.killed = true
 		_ = p.cmd.Process.Kill() // fails only if it has ended
 		<-p.exited
@@ -225,14 +225,23 @@ func (p *process) kill() {
 	}
 }
 
+// hasEnded tells whether the process lives no longer.
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // endsWithin tells whether the process ends by itself.
 func (p *process) endsWithin(limit time.Duration) bool {
 	select {
 	case <-p.exited:
-		return true
 	case <-time.After(limit):
-		return false
 	}
+	return p.hasEnded()
 }
 
 // signal sends a signal, where the system has them.

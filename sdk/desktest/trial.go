@@ -64,7 +64,7 @@ func (t *trial) close() {
 	for _, s := range t.processes {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), 2*time.Second)
 		for _, chat := range s.chats {
-			if s.conn == nil || s.endsWithin(0) {
+			if s.conn == nil || s.hasEnded() {
 				break
 			}
 			_, _ = s.EndChat(ctx, &deskv1.EndChatRequest{ChatId: chat, Attempt: 1, EndedBy: deskv1.EndedBy_ENDED_BY_HOST})

@@ -93,7 +93,7 @@ export class Client {
         watchdog.refresh();
         if (!begun) opened(); // the first line, which is empty, says so
         begun = true;
-        if (line) happened(JSON.parse(line));
+        if (line) happened(parse(line));
       }
     } finally {
       clearTimeout(watchdog);
@@ -109,7 +109,7 @@ export class Client {
       body: body && JSON.stringify(body),
     });
     const text = await response.text();
-    return text ? JSON.parse(text) : undefined;
+    return text ? parse(text) : undefined;
   }
 
   /** Makes a request, and throws unless the desk does what it asks. */
@@ -133,6 +133,15 @@ export class Client {
 }
 
 const path = (key) => `v1/conversations/${encodeURIComponent(key)}`;
+
+/** Reads JSON, of which a parser's own error would quote what people wrote. */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new DeskError("what the desk says is no JSON");
+  }
+}
 
 async function* lines(body) {
   const decoder = new TextDecoder();

@@ -102,9 +102,7 @@ export class Desk {
     try {
       await asked(this.#client.end(chat_id, ended_by === "ENDED_BY_USER" ? "user" : "host", reason, cut));
     } catch (err) {
-      if (err.kind !== "CHAT_OVER" && err.kind !== "CHAT_UNKNOWN") throw err;
-      if (chat) this.#drop(chat);
-      throw err;
+      if (err.kind !== "CHAT_OVER" && err.kind !== "CHAT_UNKNOWN") throw err; // it has ended before
     }
     if (chat) this.#drop(chat);
   }
@@ -336,12 +334,17 @@ export class Desk {
     try {
       await this.#host.emit(message);
     } catch (err) {
-      if (err instanceof Refused && (err.code === "INVALID" || err.code === "TOO_LARGE")) {
-        this.#host.log("warn", "the host refused an event; it is left out", { chat_id: chat.id, event_id: message.event_id, error: err.message });
-        return;
+      const about = { chat_id: chat.id, event_id: message.event_id, error: err.message };
+      if (!(err instanceof Refused)) {
+        // The process is about to end. The cursor stays, so nothing is lost.
+        this.#host.log("warn", "an event could not be handed over", about);
+        this.#drop(chat);
+      } else if (err.code === "INVALID" || err.code === "TOO_LARGE") {
+        this.#host.log("warn", "the host refused an event; it is left out", about);
+      } else {
+        this.#host.log("debug", "the host has no use for the chat any more", about);
+        this.#drop(chat);
       }
-      // The host has no use for the chat any more, or the process is about to end.
-      this.#drop(chat);
     }
   }
 }

@@ -82,15 +82,12 @@ export class EventStream {
    * @param {object} event an Event of desk.proto, without seq
    * @returns {Promise<void>} rejected with Refused if the host refuses it
    */
-  emit(event) {
+  async emit(event) {
     const size = this.#encode(event).length + OVERHEAD;
     const limit = this.#limits.max_event_bytes;
-    if (size > limit) return Promise.reject(new Refused("TOO_LARGE", `the event has ${size} bytes, at most ${limit} are allowed`));
-    return new Promise((resolve, reject) => {
-      if (this.#closed) {
-        reject(ended());
-        return;
-      }
+    if (size > limit) throw new Refused("TOO_LARGE", `the event has ${size} bytes, at most ${limit} are allowed`);
+    if (this.#closed) throw ended();
+    await new Promise((resolve, reject) => {
       let queue = this.#queues.get(event.chat_id);
       if (!queue) {
         queue = { chat: event.chat_id, waiting: [], sent: 0 };

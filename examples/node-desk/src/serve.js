@@ -100,7 +100,7 @@ under "desks" in deskhost.yaml with "plugin: ${describe.name}", and start "deskh
     // It answers: that is all there is to say of most plugins. A vendor who is
     // down is no reason to start the plugin anew.
     Health: unary(() => desk.health?.() ?? { healthy: true }),
-    Drain: unary((_, cut) => unlessCut(drain(), cut).then(() => undefined)),
+    Drain: unary((_, cut) => unlessCut(drain(), cut)),
     Events: (call) => stream.serve(call),
   });
   listen(server, hostCertificate);
@@ -158,27 +158,26 @@ function unary(answer) {
       respond(null, (await answer(call.request, cutting.signal)) ?? {});
     } catch (err) {
       if (!(err instanceof Failure)) log("error", "a call failed in a way that was not foreseen", { call: call.getPath(), stack: err.stack });
-      respond(statusOf(err));
+      respond(statusOf(err instanceof Failure ? err : new Failure("OUTCOME_UNKNOWN", err.message)));
     }
   };
 }
 
-/** The gRPC status of a failed call, with its Failure in the details. */
-function statusOf(err) {
-  const kind = err.kind ?? "OUTCOME_UNKNOWN";
-  const message = err.message.slice(0, MAX_ERROR_TEXT);
-  const failure = contract["desk.v1.Failure"].serialize({
-    kind: `FAILURE_KIND_${kind}`,
+/** The gRPC status of a failed call, with the Failure in its details. */
+function statusOf(failure) {
+  const message = failure.message.slice(0, MAX_ERROR_TEXT);
+  const detail = contract["desk.v1.Failure"].serialize({
+    kind: `FAILURE_KIND_${failure.kind}`,
     message,
-    user_message: err.userMessage,
-    retry_after: err.retryAfter && { seconds: Math.ceil(err.retryAfter) },
+    user_message: failure.userMessage,
+    retry_after: failure.retryAfter && { seconds: Math.ceil(failure.retryAfter) },
   });
-  const code = CODES[kind];
+  const code = CODES[failure.kind];
   const metadata = new grpc.Metadata();
   metadata.set("grpc-status-details-bin", details["google.rpc.Status"].serialize({
     code,
     message,
-    details: [{ type_url: "type.googleapis.com/desk.v1.Failure", value: failure }],
+    details: [{ type_url: "type.googleapis.com/desk.v1.Failure", value: detail }],
   }));
   return { code, details: message, metadata };
 }

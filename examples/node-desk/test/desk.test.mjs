@@ -17,7 +17,7 @@ test("it keeps the contract", { timeout: 180_000 }, async (t) => {
   // The command is given no bad configuration, and the plugin takes no webhooks. All
   // else has to be put to the test.
   const untested = results.filter(({ outcome }) => outcome === "not_tested").map(({ check }) => check);
-  assert.deepEqual(untested, ["configure/bad", "optional/http"]);
+  assert.deepEqual(untested.filter((check) => !["configure/bad", "optional/http"].includes(check)), []);
 });
 
 test("what agents say while its process is dead arrives once", { timeout: 120_000 }, async (t) => {

@@ -261,7 +261,7 @@ func checkSigint(t *trial) {
 }
 
 // checkPrivacy looks for what was said in the plugin's log. A line that is no
-// hclog JSON counts as above debug, as it does in the host.
+// hclog JSON counts as above debug: a host quotes it when the process ends.
 func checkPrivacy(t *trial) {
 	s := t.ready()
 	chat := t.chat(s)

@@ -37,7 +37,13 @@ const (
 )
 
 // passedOn are the variables that a process gets, as from a host.
-var passedOn = []string{"PATH", "HOME", "LANG", "TZ", "SystemRoot", "USERPROFILE", "PATHEXT"}
+var passedOn = []string{
+	"PATH", "HOME", "LANG", "LC_ALL", "TZ",
+	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+	"http_proxy", "https_proxy", "no_proxy", "all_proxy",
+	"SSL_CERT_FILE", "SSL_CERT_DIR",
+	"SystemRoot", "SystemDrive", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT",
+}
 
 // process is a plugin process whose handshake go-plugin's client has accepted.
 // It is the runner of that client as well.

@@ -255,7 +255,7 @@ type PluginInfo struct {
 	Replay       string   `json:"replay"`
 	StateFormats []uint32 `json:"state_formats"`
 	// MaxTextBytes bounds the text of a message; 0: the host's limit.
-	MaxTextBytes uint32 `json:"max_text_bytes,omitempty"`
+	MaxTextBytes uint32 `json:"max_text_bytes"`
 	// ConfigSchema is empty if any object will do.
 	ConfigSchema json.RawMessage `json:"config_schema,omitempty"`
 	// Desks are those that use it, if a running host was asked.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -206,6 +208,7 @@ func TestCommands(t *testing.T) {
 		{"plugin list", exitOK, "NAME", ""},
 		{"plugin info mock", exitOK, "name           mock\n", ""},
 		{"plugin info plugins.d/deskhost-plugin-mock", exitOK, "name           mock\n", ""},
+		{"plugin info deskhost-plugin-gone", exitUsage, "", `deskhost: plugin "deskhost-plugin-gone" (` + dir + `/deskhost-plugin-gone): no such file or directory` + "\n"},
 		{"plugin info gone", exitUsage, "", `deskhost: plugin "gone" (` + dir + `/plugins.d/deskhost-plugin-gone): there is no such file`},
 		{"plugin info plugins.d/gone", exitUsage, "", `deskhost: plugin "gone" (` + dir + `/plugins.d/gone): no such file or directory` + "\n"},
 		{"plugin info ./deskhost.yaml", exitUsage, "", `deskhost: plugin "deskhost.yaml" (` + dir + "/deskhost.yaml): the file of a plugin is named deskhost-plugin-NAME; rename it\n"},
@@ -267,5 +270,44 @@ func TestJSON(t *testing.T) {
 	if info.Name != "mock" || info.Version == "" || info.SHA256 != list.Plugins[0].SHA256 || len(info.Capabilities) == 0 ||
 		info.Dedupe != "key" || info.Replay != "cursor" || len(info.Formats) == 0 || len(info.Schema) == 0 {
 		t.Errorf("the plugin is %+v", info)
+	}
+}
+
+// TestInfoOfAFile holds what is told of a file that no host and no configuration
+// knows of.
+func TestInfoOfAFile(t *testing.T) {
+	folder(t, goodConfig)
+	content, err := os.ReadFile("plugins.d/deskhost-plugin-mock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("plugins.d")
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := deskhost(t, "plugin", "info", "deskhost-plugin-mock", "--json")
+	var info map[string]any
+	if err := json.Unmarshal([]byte(stdout), &info); err != nil || code != exitOK {
+		t.Fatalf("exit code %d, %v\n%s%s", code, err, stdout, stderr)
+	}
+	if schema, ok := info["config_schema"].(map[string]any); !ok || schema["title"] != "Mock desk" {
+		t.Errorf("the schema is %v", info["config_schema"])
+	}
+	delete(info, "config_schema")
+	want := map[string]any{
+		"name": "mock", "title": "Mock desk", "version": "0.1.0",
+		"file": filepath.Join(dir, "deskhost-plugin-mock"), "sha256": fmt.Sprintf("%x", sha256.Sum256(content)),
+		"capabilities": []any{"availability", "update_state", "user_typing", "user_read", "resume", "http"},
+		"send_dedupe":  "key", "replay": "cursor", "state_formats": []any{1.0}, "max_text_bytes": 0.0,
+	}
+	if !reflect.DeepEqual(info, want) {
+		t.Errorf("told\n%v\nwant\n%v", info, want)
+	}
+	_, stdout, _ = deskhost(t, "plugin", "info", "./deskhost-plugin-mock")
+	for _, line := range []string{"send_dedupe    key\n", "replay         cursor\n", "longest text   the host's limit\n", "configuration: \n{\n"} {
+		if !strings.Contains(stdout, line) {
+			t.Errorf("no line %q in\n%s", line, stdout)
+		}
 	}
 }

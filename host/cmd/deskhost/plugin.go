@@ -184,8 +184,10 @@ func pluginInfoCommand() *cobra.Command {
 		Use:   "info FILE|NAME",
 		Short: "Start a plugin for a moment and tell what it is",
 		Long: `Start a plugin for a moment and tell what it is and can do, the schema of its
-configuration included. A FILE has a slash in it; a NAME is looked for in the
-plugin folder of the configuration, and a running host tells which desks use it.`,
+configuration included. A FILE has a slash in it, or is in this folder and named
+deskhost-plugin-NAME; no configuration is needed for it. A NAME is looked for in
+the plugin folder of the configuration, and a running host tells which desks use
+it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			i, err := inspect(cmd.Context(), args[0], file, newLogger(cmd.ErrOrStderr(), "off"))
@@ -205,7 +207,8 @@ plugin folder of the configuration, and a running host tells which desks use it.
 
 // inspect asks the plugin that an argument means.
 func inspect(ctx context.Context, argument, configFile string, log hclog.Logger) (*host.PluginInfo, error) {
-	if strings.ContainsRune(argument, filepath.Separator) {
+	_, unnamed := catalog.NameOf(argument)
+	if unnamed == nil || strings.ContainsRune(argument, filepath.Separator) {
 		return host.InspectFile(ctx, argument, log)
 	}
 	c, err := load(configFile)
@@ -232,6 +235,10 @@ func printInfo(to io.Writer, i *host.PluginInfo) error {
 		}
 		schema = "\n" + string(text)
 	}
+	longest := "the host's limit"
+	if i.MaxTextBytes > 0 {
+		longest = fmt.Sprintf("%d bytes", i.MaxTextBytes)
+	}
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "name\t%s\n", i.Name)
 	fmt.Fprintf(table, "title\t%s\n", orDash(i.Title))
@@ -242,6 +249,7 @@ func printInfo(to io.Writer, i *host.PluginInfo) error {
 	fmt.Fprintf(table, "send_dedupe\t%s\n", i.SendDedupe)
 	fmt.Fprintf(table, "replay\t%s\n", i.Replay)
 	fmt.Fprintf(table, "state formats\t%s\n", orDash(strings.Trim(fmt.Sprint(i.StateFormats), "[]")))
+	fmt.Fprintf(table, "longest text\t%s\n", longest)
 	if err := table.Flush(); err != nil {
 		return err
 	}

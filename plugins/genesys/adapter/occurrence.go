@@ -84,7 +84,7 @@ func (st state) steps(o *occurrence) ([]step, state) {
 			st.Transferring = true
 			tell("transfer", sdk.TransferStarted{Agent: a.toSDK()})
 		}
-		st.Agent, st.Transferring = a, false
+		st.Agent, st.Served, st.Transferring = a, true, false
 		tell("joined", sdk.AgentJoined{Agent: *a.toSDK()})
 	}
 	switch w := o.what.(type) {
@@ -117,7 +117,8 @@ func (st state) steps(o *occurrence) ([]step, state) {
 			join(&w.agents[0])
 		}
 	case called:
-		if st.Agent != nil && st.Agent.ID != w.agent.ID && !st.Transferring {
+		// The first one to be called is no transfer, and so is who is there already.
+		if st.Served && (st.Agent == nil || st.Agent.ID != w.agent.ID) && !st.Transferring {
 			st.Transferring = true
 			tell("transfer", sdk.TransferStarted{Agent: w.agent.toSDK()})
 		}

@@ -14,7 +14,7 @@ const (
 	// linkGrace is how long the link may be lost before the user is told.
 	linkGrace = 3 * time.Second
 	// Back-off between tries to connect, before jitter.
-	minPause = 200 * time.Millisecond
+	minPause = 100 * time.Millisecond
 	maxPause = 10 * time.Second
 	// crowdedPause is that after the vendor has closed a connection because there
 	// are too many of the session.

@@ -31,8 +31,10 @@ type state struct {
 	Chat *chatKeys `json:"chat,omitempty"`
 	// Sent is the last message of the user that is known to be at the desk.
 	Sent sent `json:"sent,omitzero"`
-	// Agent has joined and not left; nil if there is none.
-	Agent *agent `json:"agent,omitempty"`
+	// Agent has joined and not left; nil if there is none. Served says that there has
+	// been one.
+	Agent  *agent `json:"agent,omitempty"`
+	Served bool   `json:"served,omitempty"`
 	// Transferring says that another agent has been announced.
 	Transferring bool `json:"transferring,omitempty"`
 	// Cursor is the latest vendor time of what the host has, and Recent the ids of

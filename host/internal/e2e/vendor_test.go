@@ -84,7 +84,7 @@ func startVendor(t *testing.T, v *vendor) (*vendorDesk, *Host) {
 		"plugin_dir": plugins,
 		// A plugin may have a socket for each chat.
 		"limits": Unlimited(map[string]any{"plugin_open_files": 4096}),
-		"desks":      []any{map[string]any{"name": "support", "plugin": v.plugin, "config": v.config(url)}},
+		"desks":  []any{map[string]any{"name": "support", "plugin": v.plugin, "config": v.config(url)}},
 	})
 	h.Start()
 	return &vendorDesk{*v, url + "/script"}, h

@@ -28,7 +28,7 @@ const (
 // account is a simulated account, and the host's door for its webhooks.
 type account struct {
 	*twiliotest.Simulator
-	t        *testing.T
+	t        testing.TB
 	url      string
 	webhooks string
 
@@ -42,7 +42,7 @@ type account struct {
 	refuse string
 }
 
-func newAccount(t *testing.T) *account {
+func newAccount(t testing.TB) *account {
 	t.Helper()
 	a := &account{Simulator: twiliotest.New(twiliotest.Options{RetryAfter: 10e6}), t: t, calls: map[string]int{}}
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -98,7 +98,7 @@ func (a *account) failAt(call string) {
 }
 
 // newServer starts a server of the test and returns its address.
-func newServer(t *testing.T, handler http.HandlerFunc) string {
+func newServer(t testing.TB, handler http.HandlerFunc) string {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)

@@ -341,7 +341,7 @@ func (c *Client) FindConversation(ctx context.Context, identity string) (*Conver
 			return nil, err
 		}
 		for _, found := range page.Conversations {
-			if found.State != Closed {
+			if found.State != Closed && found.SID != "" {
 				return c.Conversation(found.SID), nil
 			}
 		}

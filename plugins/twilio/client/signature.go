@@ -44,14 +44,10 @@ func ValidBody(authToken, signature, address string, body []byte) bool {
 }
 
 func valid(authToken, signature, address, fields string) bool {
-	given, err := base64.StdEncoding.DecodeString(signature)
-	if err != nil {
-		return false
-	}
 	for _, a := range spellings(address) {
 		mac := hmac.New(sha1.New, []byte(authToken))
 		mac.Write([]byte(a + fields))
-		if hmac.Equal(given, mac.Sum(nil)) {
+		if hmac.Equal([]byte(signature), []byte(base64.StdEncoding.EncodeToString(mac.Sum(nil)))) {
 			return true
 		}
 	}

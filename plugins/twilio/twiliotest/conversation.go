@@ -520,6 +520,8 @@ func (s *Simulator) noteMessage(c *conversation, p *participant, m *message) {
 		c.note("customer", "", text)
 	case p != nil && p.kind == typeAgent:
 		c.note("agent", s.nameOf(p.Identity), text)
+	case m.Author == studioFlow:
+		c.note("", "", "Studio flow: "+text)
 	default:
 		c.note("", "", s.nameOf(m.Author)+": "+text)
 	}

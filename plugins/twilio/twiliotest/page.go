@@ -2,7 +2,9 @@ package twiliotest
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -49,7 +51,7 @@ func (s *Simulator) onPage(c *conversation) console.Conversation {
 	shown := console.Conversation{
 		ID: c.Sid, State: console.Waiting,
 		Facts: []console.Fact{
-			{Name: "Conversation", Value: c.Sid}, {Name: "Attributes", Value: c.Attributes}, {Name: "Webhooks", Value: fmt.Sprint(len(c.hooks))},
+			{Name: "Conversation", Value: c.Sid}, {Name: "Webhooks", Value: fmt.Sprint(len(c.hooks))},
 		},
 	}
 	if c.customer != nil {
@@ -63,6 +65,15 @@ func (s *Simulator) onPage(c *conversation) console.Conversation {
 	}
 	if t := c.openTask(); t != nil {
 		shown.Facts = append(shown.Facts, console.Fact{Name: "Task", Value: t.AssignmentStatus + " " + t.Sid})
+	}
+	var attributes map[string]any
+	_ = json.Unmarshal([]byte(c.Attributes), &attributes) // which are an object
+	form, _ := attributes["pre_engagement_data"].(map[string]any)
+	delete(attributes, "pre_engagement_data")
+	for _, all := range []map[string]any{attributes, form} {
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			shown.Facts = append(shown.Facts, console.Fact{Name: name, Value: fmt.Sprint(all[name])})
+		}
 	}
 	for _, l := range slices.Backward(c.log) {
 		shown.Preview, shown.Changed = cmp.Or(shown.Preview, l.Text), c.log[len(c.log)-1].Time

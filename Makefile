@@ -35,8 +35,14 @@ $(foreach t,$(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC) $(GOLANGCI_LINT),$(eva
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Every folder that holds a plugin; its name is the plugin's.
 PLUGINS := $(patsubst %/main.go,%,$(wildcard plugins/*/main.go) examples/echo/main.go)
+# The vendors' desks as programs of their own, by the names of their plugins.
+SIMULATORS := $(wildcard plugins/*/*test/simulator)
+# The desk of make run.
+DESK ?= mock
 # The systems besides this one that everything must build for.
 SYSTEMS := darwin windows
+# Where a vendor's own client judges the simulator of its desk.
+VENDOR_CLIENT := plugins/genesys/genesystest/vendorclient
 # Where .proto files are, and beside them what is published: see publish-contract.
 PROTO := proto host/internal/journal
 # Where Go's files are; node_modules holds some of others.
@@ -49,19 +55,21 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
-run: ## Run the demo: the mock desk as a process of its own, and the host, at http://127.0.0.1:8080
+run: ## Run the demo: the mock desk (DESK=genesys: a vendor's, simulated) and the host, at http://127.0.0.1:8080
+	@examples/demo/run --check $(DESK)
 	@if command -v npm >/dev/null; then $(MAKE) carbon || echo "/carbon/ is left out: npm could not build it."; \
 	else echo "/carbon/ is left out: it needs npm, which is not here."; fi
 	@$(MAKE) build
-	@exec examples/demo/run
+	@exec examples/demo/run $(DESK)
 
 .PHONY: carbon
 carbon: host/web/carbon/dist/root/carbon/index.html ## Build the demo's page with IBM's widget, /carbon/, for the next make build; needs npm
 
 .PHONY: build
-build: ## Build bin/deskhost and bin/plugins.d/deskhost-plugin-*
+build: ## Build bin/deskhost, bin/plugins.d/deskhost-plugin-* and bin/simulators/*
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/deskhost ./host/cmd/deskhost
 	@$(foreach p,$(PLUGINS),echo "go build ./$(p)" && go build -trimpath -o bin/plugins.d/deskhost-plugin-$(notdir $(p)) ./$(p) && ) true
+	@$(foreach s,$(SIMULATORS),echo "go build ./$(s)" && go build -trimpath -o bin/simulators/$(word 2,$(subst /, ,$(s))) ./$(s) && ) true
 
 .PHONY: node-desk
 node-desk: examples/node-desk/node_modules/.package-lock.json ## Build the plugin in Node, examples/node-desk, into bin/plugins.d; needs npm
@@ -73,7 +81,7 @@ fmt: ## Format the Go files
 
 .PHONY: clean
 clean: ## Remove what was built; the tools and the demo's data stay
-	rm -rf bin host/web/node_modules host/web/carbon/node_modules host/web/carbon/dist/root examples/node-desk/node_modules
+	rm -rf bin host/web/node_modules host/web/carbon/node_modules host/web/carbon/dist/root $(VENDOR_CLIENT)/node_modules examples/node-desk/node_modules
 
 ##@ Before a change goes in
 

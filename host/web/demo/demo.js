@@ -430,8 +430,9 @@ for (const button of document.querySelectorAll(".sides button")) {
 
 /** A desk that starts at the same time as the host has no console yet. */
 async function openConsole(frame, url) {
-  for (let answered = false; !answered; ) {
-    answered = await fetch(url, { method: "HEAD", mode: "same-origin" }).then((r) => r.ok || r.status === 405, () => new URL(url, location).origin !== location.origin);
+  // Another origin's cannot be asked.
+  for (let answered = new URL(url, location).origin !== location.origin; !answered; ) {
+    answered = await fetch(url, { method: "HEAD", mode: "same-origin" }).then((r) => r.ok || r.status === 405, () => false);
     if (!answered) await new Promise((done) => setTimeout(done, 1_500));
   }
   frame.src = url;

@@ -3,6 +3,7 @@ package genesystest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/deskhost/deskhost/plugins/internal/console"
@@ -10,7 +11,7 @@ import (
 
 // conversation is what agents see of one chat. The server's lock guards it.
 type conversation struct {
-	id, chatID string
+	id         string
 	api        string // "Web Messaging" or "Web Chat"
 	name       string // of the customer, if known
 	attributes map[string]string
@@ -74,9 +75,11 @@ func (s *Server) know(c *conversation, attributes map[string]string) {
 			c.attributes = map[string]string{}
 		}
 		c.attributes[key] = value
-		if key == ChatIDAttribute {
-			c.chatID = value
+		switch key {
+		case ChatIDAttribute:
 			s.byChat[value] = c
+		case nameAttribute:
+			c.name = value
 		}
 	}
 }
@@ -141,14 +144,14 @@ func (s *Server) say(c *conversation, name string, m *said) error {
 	if err := s.join(c, name); err != nil {
 		return err
 	}
-	text := m.text
+	line := m.text
 	if m.file != nil {
-		text += " [" + m.file.name + "]"
+		line += " [" + m.file.name + "]"
 	}
 	for _, r := range m.replies {
-		text += " [" + r + "]"
+		line += " [" + r + "]"
 	}
-	c.note("agent", c.agent, text)
+	c.note("agent", c.agent, strings.TrimSpace(line))
 	c.guest.said(c.agent, m)
 	return nil
 }

@@ -28,6 +28,10 @@ import (
 // Chat) that holds the id by which [Act] names a conversation.
 const ChatIDAttribute = "deskhost_chat_id"
 
+// nameAttribute names the custom attribute that an organisation's flow would call
+// the customer by, who has no name in Web Messaging.
+const nameAttribute = "user_name"
+
 // Options are an organisation with one deployment and one queue. The zero value
 // is one that works; [Options.Deployment] and the like say what its ids are.
 type Options struct {

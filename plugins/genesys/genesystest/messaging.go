@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -327,7 +328,7 @@ func (x *session) text(r *request, attributes map[string]string) (refused *reply
 	x.live()
 	shown := text
 	for _, f := range files {
-		shown += " [" + f.name + "]"
+		shown = strings.TrimPrefix(shown+" ["+f.name+"]", " ")
 	}
 	x.conversation.heard(shown)
 	x.send(x.echo(&structured{Type: "Text", Text: text, Content: m.Content}, r.TracingID))

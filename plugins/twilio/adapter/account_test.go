@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/deskhost/deskhost/plugins/twilio/adapter"
 	"github.com/deskhost/deskhost/plugins/twilio/twiliotest"
@@ -44,7 +45,13 @@ type account struct {
 
 func newAccount(t testing.TB) *account {
 	t.Helper()
-	a := &account{Simulator: twiliotest.New(twiliotest.Options{RetryAfter: 10e6}), t: t, calls: map[string]int{}}
+	return newAccountWith(t, twiliotest.Options{})
+}
+
+func newAccountWith(t testing.TB, o twiliotest.Options) *account {
+	t.Helper()
+	o.RetryAfter = 10 * time.Millisecond
+	a := &account{Simulator: twiliotest.New(o), t: t, calls: map[string]int{}}
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := r.Method + " " + r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 		a.mu.Lock()

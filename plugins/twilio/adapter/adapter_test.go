@@ -177,6 +177,21 @@ func TestWhoIsNoAgent(t *testing.T) {
 	})
 }
 
+// An interaction that tells how many of its people are supervisors, and not who,
+// is enough if they do not come at the same moment.
+func TestSupervisorsByCount(t *testing.T) {
+	a, h := newAccountWith(t, twiliotest.Options{NoMediaProperties: true}), desktest.NewHost(t)
+	d := a.connect(h, webChats, byWebhooks)
+	begin(t, d, "c1")
+	a.play(a.SupervisorJoins("c1"))
+	a.play(a.Settled(t.Context())) // the host has been told what there was to tell
+	a.says("c1", "Hello.")
+	await(t, h, "c1", "Ada joined", "Ada: Hello.")
+	a.play(a.Transfer("c1", false))
+	a.says("c1", "I am Grace.")
+	await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada left", "Grace joined", "Grace: I am Grace.")
+}
+
 // A user for whom nobody is there or comes is told so, once, and the chat goes on.
 func TestNobodyIsThere(t *testing.T) {
 	a, h := newAccount(t), desktest.NewHost(t)

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,15 @@ import (
 const patience = 20 * time.Second
 
 const token = "5f0d2c1e-8a1b-4c3d-9e2f-1a2b3c4d5e6f"
+
+// clock stands still unless it is moved.
+type clock struct{ ahead atomic.Int64 }
+
+var began = time.Now()
+
+func (c *clock) now() time.Time { return began.Add(time.Duration(c.ahead.Load())) }
+
+func (c *clock) move(by time.Duration) { c.ahead.Add(int64(by)) }
 
 // world is a simulator that listens.
 type world struct {
@@ -206,7 +216,7 @@ func (w *world) call(method, path, body string, header ...string) (status int, a
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if len(raw) > 0 {
+	if resp.Header.Get("Content-Type") == "application/json" {
 		answer = decode(w.t, raw)
 	}
 	return resp.StatusCode, answer, resp.Header

@@ -1,6 +1,7 @@
 package genesystest
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"time"
@@ -69,7 +70,7 @@ func (c *callCount) add(now time.Time) error {
 	}
 	c.n++
 	if c.n > perMinute {
-		return errTooMany(int(time.Minute.Seconds() - now.Sub(c.since).Seconds() + 1))
+		return errTooMany(int(math.Ceil((time.Minute - now.Sub(c.since)).Seconds())))
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ func checks() []*check {
 		{"failure/detail", "a call that fails says by a Failure what became of it", "failures", checkFailureDetail},
 		{"failure/retry", "what the desk had no part in is RETRY, and works when it is tried again", "failures", checkRetry},
 		{"failure/cut", "a call that is cut off harms no other, and may be made again", "deadlines", checkCut},
+		{"failure/cancelled", "after a call that is given up in the middle the chat's next calls work", "deadlines", checkCancelled},
 		{"failure/stalled", "while the desk stalls one call, Health and other chats go on", "deadlines", checkStalled},
 
 		{"events/rules", "events are numbered 1, 2, 3 …, within their limits, and well-formed", "events", checkEventRules},
@@ -41,6 +42,8 @@ func checks() []*check {
 		{"events/resent", "an event that is acknowledged is not sent again", "acknowledgement", checkResent},
 		{"events/window", "no more events wait for their acknowledgement than the window allows, and none is lost by waiting", "back-pressure", checkWindow},
 		{"events/chat_window", "no chat has more than its part of the window, and others go on beside it", "back-pressure", checkChatWindow},
+		{"events/late_ack", "an event that waits for its acknowledgement is not sent again, and holds up no call", "acknowledgement", checkLateAck},
+		{"events/low_limits", "limits that the host opens the stream with are kept, and what is over them costs that event only", "back-pressure", checkLowLimits},
 		{"events/refused", "a refused event is done with: the process lives, and other chats go on", "refusals", checkRefused},
 
 		{"resume/again", "ResumeChat is idempotent", "resume", checkResumeAgain},
@@ -50,8 +53,14 @@ func checks() []*check {
 		{"quiesce/silence", "after QuiesceChat no event of the chat comes, and another process goes on where it ended", "quiesce", checkQuiesceSilence},
 		{"quiesce/unknown", "QuiesceChat of a chat that the process does not serve fails with CHAT_UNKNOWN or CHAT_OVER", "quiesce", checkQuiesceUnknown},
 
+		{"fault/paused", "a process that is stopped for a while loses and doubles nothing", "faults", checkPaused},
+		{"fault/killed_starting", "a chat whose start the process did not survive is started again, and is one", "faults", checkKilledStarting},
+		{"fault/killed_sending", "as send_dedupe declares, a message whose sending the process did not survive shows once when it is sent again", "faults", checkKilledSending},
+		{"fault/killed_talking", "with replay: cursor, a chat whose process dies while the agent talks is told all of it, once and in order", "faults", checkKilledTalking},
+
 		{"end/drain", "Drain returns once every event that was sent is acknowledged, within its deadline", "ending", checkDrain},
 		{"end/stdin", "the process ends when its standard input does", "ending", checkStdin},
+		{"end/children", "what the process has started ends with it", "ending", checkChildren},
 		{"end/sigterm", "SIGTERM ends the process", "ending", checkSigterm},
 		{"end/sigint", "SIGINT is the host's business: the process lives", "ending", checkSigint},
 		{"log/privacy", "what users and agents write is not logged above debug", "logs", checkPrivacy},

@@ -256,6 +256,7 @@ func checkHTTP(t *trial) {
 	for _, req := range []*deskv1.HandleHTTPRequest{
 		{Method: "GET", Path: "desktest/no%2Fsuch", Query: "a=1&a=2", RemoteAddress: "192.0.2.1"},
 		{Method: "POST", Path: "", Headers: []*deskv1.HTTPHeader{{Name: "Content-Type", Value: "application/json"}}, Body: []byte("{")},
+		{Method: "POST", Path: "desktest", Body: make([]byte, deskv1.MaxHTTPBytes)},
 	} {
 		ctx, cancel := context.WithTimeout(t.ctx, patience)
 		resp, err := s.HandleHTTP(ctx, req)

@@ -96,7 +96,7 @@ func checkResent(t *trial) {
 func checkWindow(t *trial) {
 	const window, chats = 4, 6
 	t.scripted()
-	s := t.readyWith(window, 1)
+	s := t.readyWith(usualLimits(window, 1))
 	open := make([]string, chats)
 	for i := range open {
 		open[i] = t.chat(s)
@@ -116,7 +116,7 @@ func checkWindow(t *trial) {
 func checkChatWindow(t *trial) {
 	const window, chatWindow, messages = 16, 4, 8
 	t.scripted()
-	s := t.readyWith(window, chatWindow)
+	s := t.readyWith(usualLimits(window, chatWindow))
 	chat, other := t.chat(s), t.chat(s)
 	s.hold()
 	for i := range messages {

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -30,6 +33,7 @@ type fault struct {
 	ignoresStdin, ignoresSigterm bool
 	endsAtSigint                 bool
 	endsWhenRefused              bool
+	endsWhenPaused, leavesChild  bool
 	firstSeq                     uint64
 	// call answers in place of the right plugin, which it may ask.
 	call func(p *proxy, req any, right func() (any, error)) (any, error)
@@ -220,6 +224,15 @@ func faults() map[string]fault {
 			return nil, errPlain // as at the end of its patience with the stalled call
 		}),
 
+		"jams": answering("failure/cancelled", func(p *proxy, r *deskv1.SendMessageToAgentRequest, right func() (*deskv1.SendMessageToAgentResponse, error)) (*deskv1.SendMessageToAgentResponse, error) {
+			p.jam.Lock()
+			resp, err := right()
+			if err == nil {
+				p.jam.Unlock()
+			}
+			return resp, err
+		}),
+
 		"counts-from-two": {check: "events/rules", firstSeq: 1, events: func(e *deskv1.Event) []*deskv1.Event { return clones(e, 1) }},
 		"empty-event": eventing("events/rules", func(e *deskv1.Event) []*deskv1.Event {
 			both := clones(e, 2)
@@ -272,8 +285,16 @@ func faults() map[string]fault {
 		"sends-again":         eventing("events/resent", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 2) }),
 		"ignores-window":      eventing("events/window", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 9) }),
 		"ignores-chat-window": eventing("events/chat_window", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 9) }),
-		"dies-of-a-refusal":   {check: "events/refused", endsWhenRefused: true},
-		"insists":             eventing("events/refused", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 2) }),
+		"waits-for-acknowledgements": answering("events/late_ack", func(p *proxy, _ *deskv1.SendMessageToAgentRequest, right func() (*deskv1.SendMessageToAgentResponse, error)) (*deskv1.SendMessageToAgentResponse, error) {
+			for p.waiting.Load() > 0 {
+				<-time.After(10 * time.Millisecond)
+			}
+			return right()
+		}),
+		"impatient":         eventing("events/late_ack", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 2) }),
+		"usual-batches":     eventing("events/low_limits", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 2) }),
+		"dies-of-a-refusal": {check: "events/refused", endsWhenRefused: true},
+		"insists":           eventing("events/refused", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 2) }),
 
 		"resumes-once": answering("resume/again", func(_ *proxy, r *deskv1.ResumeChatRequest, right func() (*deskv1.ResumeChatResponse, error)) (*deskv1.ResumeChatResponse, error) {
 			if r.GetAttempt() > 1 {
@@ -291,6 +312,22 @@ func faults() map[string]fault {
 			}
 			return all
 		}),
+		"lost-track":                   {check: "fault/paused", endsWhenPaused: true},
+		"starts-strangers-not":         answering("fault/killed_starting", startsOnce),
+		"dedupes-what-it-saw-answered": sending("fault/killed_sending", func(r *deskv1.SendMessageToAgentRequest) { r.MessageId += fmt.Sprint("-", os.Getpid()) }),
+		"cursor-runs-ahead": eventing("fault/killed_talking", func(e *deskv1.Event) []*deskv1.Event {
+			all := clones(e, 1)
+			if s := all[0].GetState(); s != nil {
+				s.Data = regexp.MustCompile(`"cursor":\d+`).ReplaceAllFunc(s.GetData(), func(cursor []byte) []byte {
+					n, err := strconv.Atoi(string(cursor[len(`"cursor":`):]))
+					if err != nil {
+						panic(err)
+					}
+					return fmt.Appendf(nil, `"cursor":%d`, n+1)
+				})
+			}
+			return all
+		}),
 		"lets-go-early": answering("quiesce/flush", func(*proxy, *deskv1.QuiesceChatRequest, func() (*deskv1.QuiesceChatResponse, error)) (*deskv1.QuiesceChatResponse, error) {
 			return &deskv1.QuiesceChatResponse{}, nil
 		}),
@@ -305,6 +342,7 @@ func faults() map[string]fault {
 			return &deskv1.DrainResponse{}, nil
 		}),
 		"outlives-its-host": {check: "end/stdin", ignoresStdin: true},
+		"leaves-a-child":    {check: "end/children", leavesChild: true},
 		"ignores-sigterm":   {check: "end/sigterm", ignoresSigterm: true},
 		"ends-at-sigint":    {check: "end/sigint", endsAtSigint: true},
 		"gossips": answering("log/privacy", func(p *proxy, r *deskv1.SendMessageToAgentRequest, right func() (*deskv1.SendMessageToAgentResponse, error)) (*deskv1.SendMessageToAgentResponse, error) {
@@ -369,8 +407,9 @@ func TestWrongPlugins(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r.Outcome != desktest.Fail {
-				t.Errorf("%s: %s %s", f.check, r.Outcome, r.Came)
+				t.Errorf("%s: %s", f.check, r.Outcome)
 			}
+			t.Log(r.Came)
 		})
 	}
 }

@@ -154,6 +154,7 @@ func (p *process) Start(context.Context) error {
 	p.lifeline, p.stdout = lifeline, stdout
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, stdoutW, &p.logged
 	p.cmd.WaitDelay = pipeWait
+	p.cmd.SysProcAttr = ownGroup()
 	err = p.cmd.Start()
 	_, _ = stdin.Close(), stdoutW.Close() // the process has its own
 	if err != nil {
@@ -210,7 +211,7 @@ func (p *process) HostToPlugin(network, address string) (string, string, error) 
 func (p *process) end() {
 	if p.cmd != nil && p.cmd.Process != nil && !p.hasEnded() {
 		p.killed = true
-		_ = p.cmd.Process.Kill() // fails only if it has ended
+		killGroup(p.cmd.Process)
 		<-p.exited
 	}
 }
@@ -218,6 +219,9 @@ func (p *process) end() {
 // kill is end, and leaves nothing behind.
 func (p *process) kill() {
 	p.end()
+	if p.cmd != nil && p.cmd.Process != nil && groupLives(p.cmd.Process) {
+		killGroup(p.cmd.Process) // what it started and has left
+	}
 	if p.conn != nil {
 		_ = p.conn.Close()
 	}

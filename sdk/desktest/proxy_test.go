@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -37,6 +39,10 @@ type proxy struct {
 	// sent is closed when the first message of a user has come.
 	sent     chan struct{}
 	sentOnce sync.Once
+	// waiting counts the events that wait for their acknowledgement.
+	waiting atomic.Int64
+	// jam is held for good by a call that was given up.
+	jam sync.Mutex
 }
 
 // serveFault is the life of a wrong plugin's process, named after its file.
@@ -70,6 +76,20 @@ func serveFault(name string) {
 			<-interrupt
 			os.Exit(1)
 		}()
+	}
+	if p.fault.endsWhenPaused {
+		goesOn := make(chan os.Signal, 1)
+		signal.Notify(goesOn, syscall.SIGCONT)
+		go func() {
+			<-goesOn
+			os.Exit(1)
+		}()
+	}
+	if p.fault.leavesChild {
+		if err := exec.Command("sleep", "60").Start(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
 	}
 	fmt.Print(p.fault.prints)
 	version := deskv1.ProtocolVersion
@@ -126,6 +146,7 @@ func (p *proxy) Events(up deskv1.DeskService_EventsServer) error {
 		return err
 	}
 	go func() {
+		settled := int64(0)
 		for {
 			req, err := up.Recv()
 			if err != nil {
@@ -134,6 +155,10 @@ func (p *proxy) Events(up deskv1.DeskService_EventsServer) error {
 			}
 			if p.fault.endsWhenRefused && len(req.GetAck().GetRefusals()) > 0 {
 				os.Exit(1)
+			}
+			if seq := int64(req.GetAck().GetSeq()); seq > 0 {
+				p.waiting.Add(settled - seq)
+				settled = seq
 			}
 			// Where the fault sends what it likes, its numbers are its own.
 			if p.fault.events == nil || req.GetOpen() != nil {
@@ -164,6 +189,7 @@ func (p *proxy) Events(up deskv1.DeskService_EventsServer) error {
 			batch = out
 		}
 		for _, events := range slices.Collect(slices.Chunk(batch.GetEvents(), deskv1.MaxBatchEvents)) {
+			p.waiting.Add(int64(len(events)))
 			if err := up.Send(&deskv1.EventsResponse{Events: events}); err != nil {
 				return err
 			}

@@ -16,7 +16,8 @@ import (
 // stream is the host's end of the Events stream: it keeps all that comes,
 // notes which rules an event breaks, and acknowledges unless it is held.
 type stream struct {
-	call deskv1.DeskService_EventsClient
+	call   deskv1.DeskService_EventsClient
+	limits *deskv1.EventsOpen
 
 	mu      sync.Mutex
 	events  []*deskv1.Event
@@ -40,7 +41,7 @@ func openStream(ctx context.Context, p *process, open *deskv1.EventsOpen) (*stre
 	if err := call.Send(&deskv1.EventsRequest{Kind: &deskv1.EventsRequest_Open{Open: open}}); err != nil {
 		return nil, err
 	}
-	s := &stream{call: call, changed: make(chan struct{}), refuse: map[string]deskv1.RefusalCode{}}
+	s := &stream{call: call, limits: open, changed: make(chan struct{}), refuse: map[string]deskv1.RefusalCode{}}
 	go s.receive()
 	return s, nil
 }
@@ -68,14 +69,15 @@ func (s *stream) receive() {
 
 // admit takes account of a batch. The lock is held.
 func (s *stream) admit(batch *deskv1.EventsResponse) {
-	if n, size := len(batch.GetEvents()), proto.Size(batch); n > deskv1.MaxBatchEvents || size > deskv1.MaxBatchBytes {
-		s.broken = append(s.broken, fmt.Sprintf("a batch had %d events and %d bytes", n, size))
+	if n, size := len(batch.GetEvents()), proto.Size(batch); n > int(s.limits.GetMaxBatchEvents()) || size > int(s.limits.GetMaxBatchBytes()) {
+		s.broken = append(s.broken, fmt.Sprintf("a batch had %d events and %d bytes, at most %d and %d are allowed",
+			n, size, s.limits.GetMaxBatchEvents(), s.limits.GetMaxBatchBytes()))
 	}
 	for _, e := range batch.GetEvents() {
 		if want := uint64(len(s.events)) + 1; e.GetSeq() != want {
 			s.broken = append(s.broken, fmt.Sprintf("an event had seq %d, where %d was due", e.GetSeq(), want))
 		}
-		for _, rule := range brokenBy(e) {
+		for _, rule := range brokenBy(e, int(s.limits.GetMaxEventBytes())) {
 			s.broken = append(s.broken, fmt.Sprintf("event %d (%s): %s", e.GetSeq(), payloadName(e), rule))
 		}
 		s.events = append(s.events, e)
@@ -230,13 +232,13 @@ func payloadName(e *deskv1.Event) string {
 }
 
 // brokenBy lists the rules of the contract that an event breaks by itself.
-func brokenBy(e *deskv1.Event) (rules []string) {
+func brokenBy(e *deskv1.Event, maxBytes int) (rules []string) {
 	wrong := func(bad bool, format string, args ...any) {
 		if bad {
 			rules = append(rules, fmt.Sprintf(format, args...))
 		}
 	}
-	wrong(proto.Size(e) > deskv1.MaxEventBytes, "it has %d bytes, at most %d are allowed", proto.Size(e), deskv1.MaxEventBytes)
+	wrong(proto.Size(e) > maxBytes, "it has %d bytes, at most %d are allowed", proto.Size(e), maxBytes)
 	wrong(e.GetChatId() == "", "it names no chat")
 	id := func(what, id string) {
 		wrong(len(id) > deskv1.MaxIDBytes, "its %s has %d bytes, at most %d are allowed", what, len(id), deskv1.MaxIDBytes)

@@ -102,19 +102,23 @@ func (t *trial) described() *serving {
 
 // ready takes a process to where it serves chats, with the host's usual limits.
 func (t *trial) ready() *serving {
-	return t.readyWith(deskv1.DefaultWindow, deskv1.DefaultWindow/4)
+	return t.readyWith(usualLimits(deskv1.DefaultWindow, deskv1.DefaultWindow/4))
 }
 
-func (t *trial) readyWith(window, chatWindow uint32) *serving {
+func usualLimits(window, chatWindow uint32) *deskv1.EventsOpen {
+	return &deskv1.EventsOpen{
+		Window: window, ChatWindow: chatWindow, MaxBatchEvents: deskv1.MaxBatchEvents,
+		MaxBatchBytes: deskv1.MaxBatchBytes, MaxEventBytes: deskv1.MaxEventBytes,
+	}
+}
+
+func (t *trial) readyWith(limits *deskv1.EventsOpen) *serving {
 	s := t.described()
 	ctx, cancel := context.WithTimeout(t.ctx, 3*patience) // as from a host
 	defer cancel()
 	_, err := s.Configure(ctx, t.configuration(t.plugin.Config))
 	t.must("Configure", err)
-	s.stream, err = openStream(t.ctx, s.process, &deskv1.EventsOpen{
-		Window: window, ChatWindow: chatWindow, MaxBatchEvents: deskv1.MaxBatchEvents,
-		MaxBatchBytes: deskv1.MaxBatchBytes, MaxEventBytes: deskv1.MaxEventBytes,
-	})
+	s.stream, err = openStream(t.ctx, s.process, limits)
 	t.must("Events", err)
 	if t.webhooks != nil {
 		t.webhooks.to(s)

@@ -1,0 +1,254 @@
+package desktest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
+)
+
+// eventually asks until the answer is yes, for things of which nobody tells when
+// they happen.
+func (t *trial) eventually(limit time.Duration, yes func() bool) bool {
+	ctx, cancel := context.WithTimeout(t.ctx, limit)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for !yes() {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// stall has the desk answer the next call of a kind too late for the check.
+func (t *trial) stall(call Call) {
+	ctx, cancel := t.soon()
+	defer cancel()
+	t.must("the script's StallNextCall", t.plugin.Script.StallNextCall(ctx, call, 2*patience))
+}
+
+// sees tells whether an agent sees a text of the user.
+func (t *trial) sees(chat, text string) bool {
+	ctx, cancel := t.soon()
+	defer cancel()
+	said, err := t.plugin.Script.Heard(ctx, chat)
+	return err == nil && slices.Contains(said, text)
+}
+
+// checkCancelled gives up a call in the middle. It may be that it had not reached
+// the desk by then, so that the second try is the one that the desk stalls.
+func checkCancelled(t *trial) {
+	t.scripted()
+	s := t.ready()
+	chat := t.chat(s)
+	t.stall(CallSend)
+	send := func(text string, attempt uint32, limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.ctx, limit)
+		defer cancel()
+		_, err := s.SendMessageToAgent(ctx, &deskv1.SendMessageToAgentRequest{ChatId: chat, MessageId: "m-" + text, Attempt: attempt, Text: text})
+		return err
+	}
+	if err := send("Given up.", 1, quiet); err == nil {
+		t.notTested("the stalled call returned before it was given up")
+	}
+	ctx, cancel := t.soon()
+	defer cancel()
+	_, err := s.Health(ctx, &deskv1.HealthRequest{})
+	t.must("Health", err)
+	if send("Next.", 1, patience/3) != nil {
+		t.must("the chat's next message, after one was given up,", send("Next.", 2, patience/2))
+	}
+	t.must("EndChat", t.endChat(s, chat, 1))
+}
+
+func checkPaused(t *trial) {
+	t.scripted()
+	s := t.ready()
+	chat := t.chat(s)
+	t.provoke(s, chat, "Before.")
+	t.must("SIGSTOP", s.pause())
+	const sent, said = "Sent while it was stopped.", "Said while it was stopped."
+	returned := make(chan error, 1)
+	go func() { returned <- t.send(s, chat, "m-1", sent, 1) }()
+	t.says(chat, said)
+	t.never(s, "an event came from a process that is stopped", func() bool { return s.heard(chat, said) > 0 })
+	t.must("SIGCONT", s.unpause())
+	t.must("the message sent meanwhile", <-returned)
+	t.await(s, "what was said meanwhile", func() bool { return s.heard(chat, said) > 0 })
+	t.provoke(s, chat, "After.")
+	if n, m := t.heardByAgent(chat, sent), s.heard(chat, said); n != 1 || m != 1 {
+		t.failf("the agent sees the message %d times, and the user what the agent said %d times", n, m)
+	}
+}
+
+// checkKilledStarting kills the process once the desk has the chat, and before
+// the plugin is told.
+func checkKilledStarting(t *trial) {
+	t.scripted()
+	s := t.ready()
+	t.stall(CallStart)
+	chat := t.newChat()
+	var call sync.WaitGroup
+	call.Go(func() {
+		ctx, cancel := t.soon()
+		defer cancel()
+		_, _ = s.StartChat(ctx, startRequest(chat, 1))
+	})
+	ctx, cancel := t.soon()
+	defer cancel()
+	// A desk that does what it stalls late is given up on, and killed all the same.
+	t.eventually(2*time.Second, func() bool {
+		_, err := t.plugin.Script.Heard(ctx, chat)
+		return err == nil
+	})
+	s.end()
+	call.Wait()
+
+	next := t.ready()
+	next.chats = append(next.chats, chat)
+	again, done := t.soon()
+	defer done()
+	resp, err := next.StartChat(again, startRequest(chat, 2))
+	t.must("StartChat with attempt 2, in a new process,", err)
+	next.saved[chat] = resp.GetState()
+	t.must("SendMessageToAgent", t.send(next, chat, "m-1", "Hello?", 1))
+	if n := t.heardByAgent(chat, "Hello?"); n != 1 {
+		t.failf("the agent sees the next message %d times", n)
+	}
+	t.says(chat, "Once, please.")
+	t.await(next, "the message of the agent", func() bool { return next.heard(chat, "Once, please.") > 0 })
+	t.never(next, "a message came twice, as if two conversations were open", func() bool { return next.heard(chat, "Once, please.") > 1 })
+}
+
+// checkKilledSending kills the process once the desk has the message, and before
+// the plugin is told.
+func checkKilledSending(t *trial) {
+	s := t.ready()
+	if d := s.describe.GetSendDedupe(); d < deskv1.SendDedupe_SEND_DEDUPE_KEY {
+		t.notTested("the plugin declares no send_dedupe")
+	}
+	t.capable(s, deskv1.Capability_CAPABILITY_RESUME)
+	t.scripted()
+	chat := t.chat(s)
+	state := s.latest(chat)
+	t.stall(CallSend)
+	const text = "Only once, please."
+	var call sync.WaitGroup
+	call.Go(func() { _ = t.send(s, chat, "m-1", text, 1) })
+	t.eventually(2*time.Second, func() bool { return t.sees(chat, text) })
+	s.end()
+	call.Wait()
+
+	next := t.ready()
+	t.must("ResumeChat", t.resume(next, chat, state, 1))
+	t.must("SendMessageToAgent with attempt 2", t.send(next, chat, "m-1", text, 2))
+	if n := t.heardByAgent(chat, text); n != 1 {
+		t.failf("sent again by a new process, the agent sees it %d times", n)
+	}
+}
+
+// checkKilledTalking kills the process while the agent talks. Some of it is
+// acknowledged by then, some is on its way, some not yet read.
+func checkKilledTalking(t *trial) {
+	s := t.ready()
+	if s.describe.GetReplay() != deskv1.Replay_REPLAY_CURSOR {
+		t.notTested("the plugin does not declare replay: cursor")
+	}
+	t.capable(s, deskv1.Capability_CAPABILITY_RESUME)
+	t.scripted()
+	chat := t.chat(s)
+	const messages = 20
+	want := make([]string, messages)
+	for i := range want {
+		want[i] = fmt.Sprintf("Message %02d.", i)
+		t.says(chat, want[i])
+		if i == messages/2 {
+			t.await(s, "a message", func() bool { return s.heard(chat, want[1]) > 0 })
+			s.end()
+		}
+	}
+	ctx, cancel := t.soon()
+	defer cancel()
+	_ = s.await(ctx, func() bool { return false }) // to the end of the stream
+	state, before := s.latest(chat), s.of(chat)
+
+	next := t.ready()
+	t.must("ResumeChat", t.resume(next, chat, state, 1))
+	t.await(next, "the last message", func() bool { return next.heard(chat, want[messages-1]) > 0 })
+	seen := map[string]bool{}
+	var got []string
+	for _, e := range slices.Concat(before, next.of(chat)) {
+		if e.GetMessageToUser() == nil || e.GetEventId() != "" && seen[e.GetEventId()] {
+			continue // as a host drops it
+		}
+		seen[e.GetEventId()] = true
+		got = append(got, textOf(e.GetMessageToUser()))
+	}
+	if !slices.Equal(got, want) {
+		t.failf("%d were acknowledged, and with the rest it is %q", len(before), got)
+	}
+}
+
+func checkLateAck(t *trial) {
+	t.scripted()
+	s := t.ready()
+	chat := t.chat(s)
+	t.provoke(s, chat, "Before.")
+	s.hold()
+	t.says(chat, "Not acknowledged yet.")
+	t.await(s, "an event", func() bool { return s.heard(chat, "Not acknowledged yet.") > 0 })
+	t.must("SendMessageToAgent, while an event of the chat waits for its acknowledgement,", t.send(s, chat, "m-1", "Meanwhile.", 1))
+	t.chat(s)
+	twice := func() bool {
+		n := 0
+		for _, e := range s.of(chat) {
+			if strings.Contains(textOf(e.GetMessageToUser()), "Not acknowledged yet.") {
+				n++
+			}
+		}
+		return n > 1
+	}
+	t.never(s, "the event came again on the same stream", twice)
+	s.release()
+	t.provoke(s, chat, "After it.")
+	if twice() {
+		t.failf("the event came again when it was acknowledged")
+	}
+}
+
+// checkLowLimits is a host that takes less than others.
+func checkLowLimits(t *trial) {
+	t.scripted()
+	s := t.readyWith(&deskv1.EventsOpen{
+		Window: 16, ChatWindow: 8, MaxBatchEvents: 1, MaxBatchBytes: 4 << 10, MaxEventBytes: 4 << 10,
+	})
+	chat := t.chat(s)
+	t.says(chat, strings.Repeat("Too much. ", 800))
+	for i := range 5 {
+		t.says(chat, fmt.Sprintf("Little %d.", i))
+	}
+	t.await(s, "what is within the limits", func() bool { return s.heard(chat, "Little 4.") > 0 })
+	if broken := s.violations(); len(broken) > 0 {
+		t.failf("%s", strings.Join(broken, "; "))
+	}
+}
+
+// checkChildren leaves the process nobody who could end what it has started, as
+// a host that is killed does.
+func checkChildren(t *trial) {
+	s := t.ready()
+	t.chat(s)
+	t.must("closing its standard input", s.lifeline.Close())
+	t.wantExit(s, "the end of its standard input")
+	if !t.eventually(endTime/5, func() bool { return !groupLives(s.cmd.Process) }) {
+		t.failf("a process that it has started lives on")
+	}
+}

@@ -1,0 +1,19 @@
+package desktest
+
+import (
+	"os"
+	"syscall"
+)
+
+// This system has neither groups that can be ended as a whole nor signals.
+
+var errNoSignals = untested("this system has no such signal")
+
+func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
+
+func killGroup(p *os.Process) { _ = p.Kill() }
+
+func (p *process) pause() error   { return errNoSignals }
+func (p *process) unpause() error { return errNoSignals }
+
+func groupLives(*os.Process) bool { return false }

@@ -205,8 +205,7 @@ func checkLateAck(t *trial) {
 	s.hold()
 	t.says(chat, "Not acknowledged yet.")
 	t.await(s, "an event", func() bool { return s.heard(chat, "Not acknowledged yet.") > 0 })
-	t.must("SendMessageToAgent, while an event of the chat waits for its acknowledgement,", t.send(s, chat, "m-1", "Meanwhile.", 1))
-	t.chat(s)
+	t.must("a message for another chat, while an event waits for its acknowledgement,", t.send(s, t.chat(s), "m-1", "Meanwhile.", 1))
 	twice := func() bool {
 		n := 0
 		for _, e := range s.of(chat) {

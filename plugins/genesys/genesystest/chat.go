@@ -106,7 +106,7 @@ func (s *Server) chatRoutes() {
 	on("POST", "/members/{member}/typing", "typing", s.serveTyping)
 	on("GET", "/messages", "history", s.serveMessages)
 	on("GET", "/messages/{message}", "history", s.serveMessage)
-	s.routes.HandleFunc("GET /webchat/streams/{stream}", s.serveStream)
+	s.routes.HandleFunc("GET /webchat/streams/{stream}", s.call("connect", s.serveStream))
 }
 
 type createRequest struct {
@@ -181,9 +181,6 @@ func (s *Server) serveCreate(r *http.Request, body []byte) (any, error) {
 
 // serveStream attaches an event stream. The first one begins the routing.
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
-	if s.meet(w, r, "connect") {
-		return
-	}
 	s.mu.Lock()
 	g := s.streams[r.PathValue("stream")]
 	gone := g == nil || g.c.over

@@ -144,14 +144,17 @@ func (s *Server) say(c *conversation, name string, m *said) error {
 	if err := s.join(c, name); err != nil {
 		return err
 	}
-	line := m.text
+	var line []string
+	if m.text != "" {
+		line = append(line, m.text)
+	}
 	if m.file != nil {
-		line += " [" + m.file.name + "]"
+		line = append(line, "["+m.file.name+"]")
 	}
 	for _, r := range m.replies {
-		line += " [" + r + "]"
+		line = append(line, "["+r+"]")
 	}
-	c.note("agent", c.agent, strings.TrimSpace(line))
+	c.note("agent", c.agent, strings.Join(line, " "))
 	c.guest.said(c.agent, m)
 	return nil
 }

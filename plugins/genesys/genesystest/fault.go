@@ -67,22 +67,6 @@ func (s *Server) stall(late time.Duration) bool {
 	}
 }
 
-// meet has a call over HTTP meet its fault. It tells whether that was all.
-func (s *Server) meet(w http.ResponseWriter, r *http.Request, call string) (over bool) {
-	f := s.hit(call)
-	switch {
-	case f == nil:
-		return false
-	case f.fails():
-		writeError(w, f.error())
-		return true
-	case f.late > 0:
-		return !s.stall(f.late)
-	default:
-		panic(http.ErrAbortHandler) // the connection is cut
-	}
-}
-
 // call has an endpoint meet the faults of a kind.
 func (s *Server) call(kind string, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,6 @@ package genesystest
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -238,5 +237,3 @@ func isUUID(text string) bool {
 
 // stamp writes a time as the vendor does.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
-
-var errClosed = errors.New("the simulator was closed")

@@ -44,7 +44,7 @@ type session struct {
 }
 
 func (s *Server) messagingRoutes() {
-	s.routes.HandleFunc("GET /v1", s.serveMessagingSocket)
+	s.routes.HandleFunc("GET /v1", s.call("connect", s.serveMessagingSocket))
 	s.routes.HandleFunc("GET /webdeployments/v1/deployments/{id}/config.json", s.serve("config", s.serveConfig))
 	s.routes.HandleFunc("GET /api/v2/webmessaging/messages", s.serve("history", s.serveMessagingHistory))
 }
@@ -84,9 +84,6 @@ func (s *Server) serveConfig(r *http.Request, body []byte) (any, error) {
 }
 
 func (s *Server) serveMessagingSocket(w http.ResponseWriter, r *http.Request) {
-	if s.meet(w, r, "connect") {
-		return
-	}
 	switch {
 	case r.URL.Query().Get("deploymentId") != s.options.Deployment:
 		http.Error(w, "no such deployment", http.StatusForbidden)

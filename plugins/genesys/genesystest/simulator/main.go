@@ -59,7 +59,7 @@ func run() error {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	o := simulator.Options()
-	fmt.Printf("Genesys Cloud simulator at http://%s, console at http://%s/console/: deployment %s, organization %s, queue %q (%s)\n",
+	fmt.Fprintf(os.Stdout, "Genesys Cloud simulator at http://%s, console at http://%s/console/: deployment %s, organization %s, queue %q (%s)\n",
 		l.Addr(), l.Addr(), o.Deployment, o.OrganizationID, o.Queue, o.QueueID)
 	select {
 	case err = <-ended:

@@ -200,12 +200,13 @@ func checkKilledTalking(t *trial) {
 func checkLateAck(t *trial) {
 	t.scripted()
 	s := t.ready()
-	chat := t.chat(s)
+	chat, other := t.chat(s), t.chat(s)
 	t.provoke(s, chat, "Before.")
+	t.provoke(s, other, "Before.")
 	s.hold()
 	t.says(chat, "Not acknowledged yet.")
 	t.await(s, "an event", func() bool { return s.heard(chat, "Not acknowledged yet.") > 0 })
-	t.must("a message for another chat, while an event waits for its acknowledgement,", t.send(s, t.chat(s), "m-1", "Meanwhile.", 1))
+	t.must("a message for another chat, while an event waits for its acknowledgement,", t.send(s, other, "m-1", "Meanwhile.", 1))
 	twice := func() bool {
 		n := 0
 		for _, e := range s.of(chat) {

@@ -42,7 +42,7 @@ func checks() []*check {
 		{"events/resent", "an event that is acknowledged is not sent again", "acknowledgement", checkResent},
 		{"events/window", "no more events wait for their acknowledgement than the window allows, and none is lost by waiting", "back-pressure", checkWindow},
 		{"events/chat_window", "no chat has more than its part of the window, and others go on beside it", "back-pressure", checkChatWindow},
-		{"events/late_ack", "an event that waits for its acknowledgement is not sent again, and holds up no other chat", "acknowledgement", checkLateAck},
+		{"events/late_ack", "an event that waits for its acknowledgement is not sent again, and no call fails of it", "acknowledgement", checkLateAck},
 		{"events/low_limits", "limits that the host opens the stream with are kept, and what is over them costs that event only", "back-pressure", checkLowLimits},
 		{"events/refused", "a refused event is done with: the process lives, and other chats go on", "refusals", checkRefused},
 

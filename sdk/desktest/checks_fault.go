@@ -197,6 +197,8 @@ func checkKilledTalking(t *trial) {
 	}
 }
 
+// checkLateAck is a host that is slow to store. A call may wait for that, since a
+// plugin may have to save something before it goes on.
 func checkLateAck(t *trial) {
 	t.scripted()
 	s := t.ready()
@@ -206,7 +208,12 @@ func checkLateAck(t *trial) {
 	s.hold()
 	t.says(chat, "Not acknowledged yet.")
 	t.await(s, "an event", func() bool { return s.heard(chat, "Not acknowledged yet.") > 0 })
-	t.must("a message for another chat, while an event waits for its acknowledgement,", t.send(s, other, "m-1", "Meanwhile.", 1))
+	ctx, cancel := t.soon()
+	defer cancel()
+	_, err := s.Health(ctx, &deskv1.HealthRequest{})
+	t.must("Health", err)
+	sent := make(chan error, 1)
+	go func() { sent <- t.send(s, other, "m-1", "Meanwhile.", 1) }()
 	twice := func() bool {
 		n := 0
 		for _, e := range s.of(chat) {
@@ -218,6 +225,10 @@ func checkLateAck(t *trial) {
 	}
 	t.never(s, "the event came again on the same stream", twice)
 	s.release()
+	t.must("a message that was sent meanwhile", <-sent)
+	if n := t.heardByAgent(other, "Meanwhile."); n != 1 {
+		t.failf("the agent sees the message that was sent meanwhile %d times", n)
+	}
 	t.provoke(s, chat, "After it.")
 	if twice() {
 		t.failf("the event came again when it was acknowledged")

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -285,9 +284,9 @@ func faults() map[string]fault {
 		"sends-again":         eventing("events/resent", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 2) }),
 		"ignores-window":      eventing("events/window", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 9) }),
 		"ignores-chat-window": eventing("events/chat_window", func(e *deskv1.Event) []*deskv1.Event { return clones(e, 9) }),
-		"waits-for-acknowledgements": answering("events/late_ack", func(p *proxy, _ *deskv1.SendMessageToAgentRequest, right func() (*deskv1.SendMessageToAgentResponse, error)) (*deskv1.SendMessageToAgentResponse, error) {
-			for p.waiting.Load() > 0 {
-				<-time.After(10 * time.Millisecond)
+		"fails-unacknowledged": answering("events/late_ack", func(p *proxy, _ *deskv1.SendMessageToAgentRequest, right func() (*deskv1.SendMessageToAgentResponse, error)) (*deskv1.SendMessageToAgentResponse, error) {
+			if p.waiting.Load() > 0 {
+				return nil, errPlain
 			}
 			return right()
 		}),

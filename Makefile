@@ -100,10 +100,11 @@ test-go: ## Run the Go tests only
 		exit 1; }
 
 .PHONY: test-web
-test-web: carbon host/web/node_modules/.package-lock.json chromium node-desk ## Run the tests of the bridge, of the pages and of the plugin in Node only
+test-web: carbon host/web/node_modules/.package-lock.json $(VENDOR_CLIENT)/node_modules/.package-lock.json chromium node-desk ## Run the tests in Node only: the bridge, the pages, the plugin in Node, a vendor's client against its simulator
 	@$(MAKE) build
 	cd host/web && npm run --silent test:unit && npm run --silent test:browser
 	cd examples/node-desk && npm run --silent test
+	cd $(VENDOR_CLIENT) && npm run --silent test
 
 .PHONY: check
 check: check-go lint check-proto check-generated check-web ## Check format, vet, lint, the contract, generated files, other systems
@@ -172,7 +173,8 @@ bench: build ## Measure: parts by Go benchmarks, events from plugin to page besi
 
 ##@ What the web tests need
 
-host/web/node_modules/.package-lock.json host/web/carbon/node_modules/.package-lock.json examples/node-desk/node_modules/.package-lock.json: \
+host/web/node_modules/.package-lock.json host/web/carbon/node_modules/.package-lock.json examples/node-desk/node_modules/.package-lock.json \
+$(VENDOR_CLIENT)/node_modules/.package-lock.json: \
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@command -v npm >/dev/null || { echo "This needs Node 20 or newer, with npm. Install it, or run make test-go for the rest."; exit 1; }
 	cd $* && npm ci --no-audit --no-fund --ignore-scripts

@@ -51,7 +51,7 @@ func TestNewPlugin(t *testing.T) {
 			t.Errorf("the checksums lack %s:\n%s", file, sums)
 		}
 	}
-	for _, line := range strings.Split(strings.TrimSpace(tool(t, "go", "list", "-deps", ".")), "\n") {
+	for line := range strings.Lines(tool(t, "go", "list", "-deps", ".")) {
 		if strings.Contains(line, "/simulator") || strings.Contains(line, "/desktest") || strings.Contains(line, "deskhost/host") {
 			t.Errorf("the plugin links %s", line)
 		}
@@ -110,5 +110,19 @@ func TestNewPluginRefused(t *testing.T) {
 				t.Errorf("left behind: %q %q", left, hidden)
 			}
 		})
+	}
+}
+
+func TestReleased(t *testing.T) {
+	before := version
+	defer func() { version = before }()
+	for of, want := range map[string]string{
+		"v1.2.3": "v1.2.3", "v1.2.3-rc.1": "v1.2.3-rc.1",
+		"dev": "", "91fde30": "", "v1.2.3-4-g91fde30": "", "v1.2.3-dirty": "",
+	} {
+		version = of
+		if got := released(); got != want {
+			t.Errorf("%q is released as %q, want %q", of, got, want)
+		}
 	}
 }

@@ -96,8 +96,8 @@ func (p Plugin) write(dir string) error {
 	data := struct {
 		Plugin
 
-		GoVersion, Title, Variable string
-	}{p, goVersion, title(p.Name), strings.ToUpper(strings.ReplaceAll(p.Name, "-", "_"))}
+		GoVersion, Title string
+	}{p, goVersion, title(p.Name)}
 	if strings.ContainsAny(data.SDK, " \t'\"`()[]{},;") {
 		data.SDK = strconv.Quote(data.SDK)
 	}
@@ -109,7 +109,7 @@ func (p Plugin) write(dir string) error {
 		to := filepath.Join(dir, filepath.FromSlash(strings.TrimSuffix(strings.TrimPrefix(path, root), suffix)))
 		if entry.IsDir() {
 			// The first is there, for its owner only.
-			return errors.Join(os.MkdirAll(to, 0o755), os.Chmod(to, 0o755))
+			return errors.Join(os.MkdirAll(to, 0o755), os.Chmod(to, 0o755)) //nolint:gosec // source code is no secret
 		}
 		text, err := templates.ReadFile(path)
 		if err != nil {
@@ -120,7 +120,7 @@ func (p Plugin) write(dir string) error {
 		if err != nil {
 			return err
 		}
-		file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // the same
 		if err != nil {
 			return err
 		}
@@ -134,16 +134,14 @@ func (p Plugin) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o644)
+	return os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o644) //nolint:gosec // the same
 }
 
 // title is a name as people write it: acme-cloud is Acme Cloud.
 func title(name string) string {
-	words := strings.Split(name, "-")
+	words := strings.FieldsFunc(name, func(r rune) bool { return r == '-' })
 	for i, w := range words {
-		if w != "" {
-			words[i] = strings.ToUpper(w[:1]) + w[1:]
-		}
+		words[i] = strings.ToUpper(w[:1]) + w[1:]
 	}
-	return strings.TrimSpace(strings.Join(words, " "))
+	return strings.Join(words, " ")
 }

@@ -428,11 +428,16 @@ for (const button of document.querySelectorAll(".sides button")) {
   });
 }
 
-/** A desk that starts at the same time as the host has no console yet. */
+/** A desk that starts at the same time as the host has no console yet; another never has one. */
 async function openConsole(frame, url) {
   // Another origin's cannot be asked.
   for (let answered = new URL(url, location).origin !== location.origin; !answered; ) {
-    answered = await fetch(url, { method: "HEAD", mode: "same-origin" }).then((r) => r.ok || r.status === 405, () => false);
+    const status = await fetch(url, { method: "HEAD", mode: "same-origin" }).then((r) => r.status, () => 0);
+    if (status === 404) {
+      at("console-missing").textContent = "This desk has no console here.";
+      return;
+    }
+    answered = status >= 200 && status < 300 || status === 405;
     if (!answered) await new Promise((done) => setTimeout(done, 1_500));
   }
   frame.src = url;

@@ -68,8 +68,9 @@ type conversation struct {
 	writes      int
 	writesSince time.Time
 
-	// log is what happened, for the agents' page.
-	log []console.Line
+	// log is what happened, facts what the attributes tell, for the agents' page.
+	log   []console.Line
+	facts []console.Fact
 
 	outbox outbox
 }
@@ -138,7 +139,7 @@ func (s *Simulator) newConversation(attributes string) *conversation {
 	}
 	s.conversations[c.Sid] = c
 	s.all = append(s.all, c)
-	s.name(c)
+	s.read(c)
 	c.note("", "", "A conversation was opened")
 	return c
 }
@@ -148,8 +149,10 @@ func (c *conversation) note(from, who, text string) {
 	c.log = append(c.log, console.Line{Time: time.Now(), From: from, Who: who, Text: text})
 }
 
-// name finds a conversation's place among deskhost's chats, by the attributes.
-func (s *Simulator) name(c *conversation) {
+// read takes over what the attributes tell: among them the conversation's place
+// among deskhost's chats.
+func (s *Simulator) read(c *conversation) {
+	c.facts = factsOf(c.Attributes)
 	var a struct {
 		ChatID        string `json:"deskhost_chat_id"`
 		PreEngagement struct {
@@ -255,7 +258,7 @@ func (s *Simulator) updateConversation(r *request) (int, any) {
 		c.FriendlyName = &name
 	}
 	c.Attributes = attributes
-	s.name(c)
+	s.read(c)
 	s.setState(c, state, actor{source: "API", silent: !r.webhooksEnabled()})
 	return http.StatusOK, c.shown(r)
 }

@@ -66,15 +66,7 @@ func (s *Simulator) onPage(c *conversation) console.Conversation {
 	if t := c.openTask(); t != nil {
 		shown.Facts = append(shown.Facts, console.Fact{Name: "Task", Value: t.AssignmentStatus + " " + t.Sid})
 	}
-	var attributes map[string]any
-	_ = json.Unmarshal([]byte(c.Attributes), &attributes) // which are an object
-	form, _ := attributes["pre_engagement_data"].(map[string]any)
-	delete(attributes, "pre_engagement_data")
-	for _, all := range []map[string]any{attributes, form} {
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			shown.Facts = append(shown.Facts, console.Fact{Name: name, Value: fmt.Sprint(all[name])})
-		}
-	}
+	shown.Facts = append(shown.Facts, c.facts...)
 	for _, l := range slices.Backward(c.log) {
 		shown.Preview, shown.Changed = cmp.Or(shown.Preview, l.Text), c.log[len(c.log)-1].Time
 		if l.From != "" {
@@ -83,6 +75,21 @@ func (s *Simulator) onPage(c *conversation) console.Conversation {
 		}
 	}
 	return shown
+}
+
+// factsOf returns what attributes tell of a customer, those of the form that he
+// has filled in last.
+func factsOf(attributes string) (facts []console.Fact) {
+	var all map[string]any
+	_ = json.Unmarshal([]byte(attributes), &all) // which are an object
+	form, _ := all["pre_engagement_data"].(map[string]any)
+	delete(all, "pre_engagement_data")
+	for _, of := range []map[string]any{all, form} {
+		for _, name := range slices.Sorted(maps.Keys(of)) {
+			facts = append(facts, console.Fact{Name: name, Value: fmt.Sprint(of[name])})
+		}
+	}
+	return facts
 }
 
 // Transcript returns what happened in a conversation, without the first so many

@@ -3,6 +3,7 @@ package twiliotest
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"net/http"
 )
 
@@ -122,9 +123,7 @@ func (s *Simulator) call(c *conversation, attributes map[string]any) {
 	}
 	c.interaction.status = stateActive
 	all := map[string]any{"channelType": "web", "direction": "inbound", "customerName": s.user(c.customer.Identity).FriendlyName}
-	for name, value := range attributes {
-		all[name] = value
-	}
+	maps.Copy(all, attributes)
 	all["conversationSid"], all["flexInteractionSid"], all["flexInteractionChannelSid"] = c.Sid, c.interaction.sid, c.interaction.channel
 	text, _ := json.Marshal(all) // of JSON
 	t := &task{

@@ -267,7 +267,7 @@ func TestVendorSignatures(t *testing.T) {
 	t.Parallel()
 	a := start(t, twiliotest.Options{})
 	a.chat("c1")
-	a.must(a.AgentSays(t.Context(), "c1", "Grüße & = + % 你好\r\n🙂"))
+	a.must(a.AgentSays(t.Context(), "c1", "Grüße & = + % Привет\r\n🙂"))
 	validator := client.NewRequestValidator(twiliotest.AuthToken)
 	other := client.NewRequestValidator("54321")
 	all := a.webhooks()

@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:9000", "address to listen on")
+	listen := flag.String("listen", "127.0.0.1:9000", "address to listen on; whoever reaches it plays the agents, so keep it to loopback")
 	greeting := flag.String("greeting", "", "what the Studio flow says to a customer's first message")
 	flag.Parse()
 	if err := run(*listen, *greeting); err != nil {
@@ -38,7 +38,7 @@ func run(address, greeting string) error {
 	}
 	account := twiliotest.New(twiliotest.Options{Greeting: greeting, Log: hclog.New(&hclog.LoggerOptions{Name: "twilio-simulator"})})
 	server := &http.Server{Handler: account, ReadHeaderTimeout: 10 * time.Second}
-	fmt.Printf("The Twilio simulator listens at http://%s.\n", listener.Addr())
+	fmt.Fprintf(os.Stdout, "Twilio Flex simulator at http://%s, console at http://%s/console/\n", listener.Addr(), listener.Addr())
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

@@ -28,11 +28,11 @@ import (
 const (
 	// maxTextBytes is what 4000 characters can take, of which the vendor takes no more.
 	maxTextBytes = 4 * webchat.MaxBodyRunes
-	// pingEvery is how often each connection is asked for a sign of life, silence how
-	// long none may come, and pingTime how long one connection may hold up the others.
+	// The vendor's own clients ping every 15 s; two lost ones are no lost connection.
 	pingEvery = 15 * time.Second
 	silence   = 40 * time.Second
-	pingTime  = 50 * time.Millisecond
+	// pingTime is how long one connection may hold up the pings of the others.
+	pingTime = 50 * time.Millisecond
 )
 
 // configSchema describes config.
@@ -67,6 +67,9 @@ type Desk struct {
 	chat         *webchat.Client
 	availability *availability
 	timeouts     struct{ connect, answer, reconnect time.Duration }
+	// pingEvery is how often each connection is asked for a sign of life, silence how
+	// long none may come.
+	pingEvery, silence time.Duration
 
 	// reading ends when no more is to be read from the vendor, life when nothing
 	// more is to be handed to the host.
@@ -92,6 +95,9 @@ func New(host sdk.Host) *Desk {
 		dials:   make(chan struct{}, maxDials),
 		started: make(chan struct{}, 1),
 		chats:   map[string]*chat{},
+
+		pingEvery: pingEvery,
+		silence:   silence,
 	}
 	d.life, d.stopLife = context.WithCancel(context.Background())
 	d.reading, d.stopReading = context.WithCancel(d.life)
@@ -113,10 +119,10 @@ func (d *Desk) Configure(ctx context.Context, req *sdk.ConfigureRequest) error {
 	d.timeouts.connect, d.timeouts.answer, d.timeouts.reconnect = time.Duration(c.Timeouts.Connect), time.Duration(c.Timeouts.Answer), time.Duration(c.Timeouts.Reconnect)
 	d.availability = &availability{life: d.life, queueID: c.QueueID}
 	if c.Mode == modeMessaging {
-		d.messaging = webmessaging.New(client, c.DeploymentID, silence)
+		d.messaging = webmessaging.New(client, c.DeploymentID, d.silence)
 		d.availability.messaging = d.messaging
 	} else {
-		d.chat = webchat.New(client, silence)
+		d.chat = webchat.New(client, d.silence)
 	}
 	if c.OAuth != nil {
 		d.availability.oauth = cloud.NewOAuth(client, c.OAuth.ClientID, c.OAuth.ClientSecret)
@@ -165,7 +171,7 @@ func (d *Desk) probe(ctx context.Context) error {
 
 // ping asks every connection for a sign of life, which their readers await.
 func (d *Desk) ping() {
-	tick := time.NewTicker(pingEvery)
+	tick := time.NewTicker(d.pingEvery)
 	defer tick.Stop()
 	for {
 		select {

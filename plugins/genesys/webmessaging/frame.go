@@ -63,7 +63,7 @@ type eventSetting struct {
 
 func configureRequest(deploymentID, token, signInToken string) *request {
 	startNew := false
-	r := &request{Action: "configureSession", DeploymentID: deploymentID, Token: token, StartNew: &startNew, TracingID: "configure"}
+	r := &request{Action: "configureSession", DeploymentID: deploymentID, Token: token, StartNew: &startNew}
 	if signInToken != "" {
 		r.Action, r.Data = "configureAuthenticatedSession", &signIn{signInToken}
 	}

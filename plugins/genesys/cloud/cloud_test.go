@@ -1,0 +1,157 @@
+package cloud
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+)
+
+func parse(t *testing.T, address string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestTrustedAddresses(t *testing.T) {
+	region := InRegion("mypurecloud.de")
+	api := parse(t, "http://127.0.0.1:9000")
+	plain := Endpoints{API: api, Sockets: parse(t, "ws://127.0.0.1:9000")}
+	secure := Endpoints{API: parse(t, "https://api.example.com"), Sockets: parse(t, "wss://ws.example.com")}
+	for _, c := range []struct {
+		at      Endpoints
+		address string
+		want    bool
+	}{
+		{region, "wss://streaming.mypurecloud.de/channels/x", true},
+		{region, "wss://api.mypurecloud.de/x", true},
+		{region, "ws://streaming.mypurecloud.de/x", false},
+		{region, "wss://streaming.mypurecloud.de:444/x", false},
+		{region, "wss://evilmypurecloud.de/x", false},
+		{region, "wss://mypurecloud.de.evil.example/x", false},
+		{region, "wss://u@streaming.mypurecloud.de/x", false},
+		{plain, "ws://127.0.0.1:9000/x", true},
+		{plain, "ws://127.0.0.1:9001/x", false},
+		{plain, "http://127.0.0.1:9000/x", false},
+		{secure, "wss://api.example.com/x", true},
+		{secure, "ws://api.example.com/x", false},
+		{secure, "wss://streaming.example.com/x", false},
+	} {
+		if got := c.at.trusts(parse(t, c.address)); got != c.want {
+			t.Errorf("%s: %t", c.address, got)
+		}
+	}
+}
+
+// service is a login and a queue.
+type service struct {
+	logins  int
+	expires int
+	reject  map[string]bool // tokens
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/oauth/token" {
+		id, secret, _ := r.BasicAuth()
+		body, _ := io.ReadAll(r.Body)
+		if id != "client" || secret != "s%3Ae" || string(body) != "grant_type=client_credentials" {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"error":"invalid_client","description":"client authentication failed"}`)
+			return
+		}
+		s.logins++
+		fmt.Fprintf(w, `{"access_token":"token-%d","token_type":"bearer","expires_in":%d}`, s.logins, s.expires)
+		return
+	}
+	if token := r.Header.Get("Authorization"); token != fmt.Sprintf("Bearer token-%d", s.logins) || s.reject[token] {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	if r.Method == http.MethodGet {
+		_, _ = io.WriteString(w, `{"results":[{"intent":"ALL","formula":"BEST","estimatedWaitTimeSeconds":90}]}`)
+		return
+	}
+	_, _ = io.WriteString(w, `{"results":[{"group":{"queueId":"q"},"data":[
+		{"metric":"oOnQueueUsers","qualifier":"IDLE","stats":{"count":2}},{"metric":"oOnQueueUsers","qualifier":"INTERACTING","stats":{"count":1}},
+		{"metric":"oOnQueueUsers","qualifier":"OFF_QUEUE","stats":{"count":9}},{"metric":"oWaiting","stats":{"count":7}}]}]}`)
+}
+
+func login(t *testing.T, s *service, secret string) *OAuth {
+	t.Helper()
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	u := parse(t, server.URL)
+	return NewOAuth(New(Endpoints{API: u, Login: u}, "", nil), "client", secret)
+}
+
+func TestTokensAreKeptAndRenewed(t *testing.T) {
+	s := &service{expires: 3600}
+	o := login(t, s, "s:e")
+	ask := func(wantLogins int) {
+		t.Helper()
+		if n, err := o.AgentsOnQueue(t.Context(), "q"); err != nil || n != 3 {
+			t.Errorf("%d agents, %v", n, err)
+		}
+		if wait, err := o.EstimatedWait(t.Context(), "q"); err != nil || wait != 90*time.Second {
+			t.Errorf("a wait of %s, %v", wait, err)
+		}
+		if s.logins != wantLogins {
+			t.Errorf("%d logins, want %d", s.logins, wantLogins)
+		}
+	}
+	ask(1)
+	ask(1)
+	s.reject = map[string]bool{"Bearer token-1": true} // withdrawn
+	ask(2)
+	s.expires = 1 // the next one is as good as expired
+	s.reject["Bearer token-2"] = true
+	ask(4)
+}
+
+func TestWrongCredentials(t *testing.T) {
+	o := login(t, &service{}, "wrong")
+	e := (*Error)(nil)
+	if err := o.Login(t.Context()); !errors.As(err, &e) || e.Status != http.StatusUnauthorized || e.Code != "invalid_client" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestTheProxyIsUsed(t *testing.T) {
+	asked := make(chan string, 2)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.URL.Host + r.Host
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer proxy.Close()
+	c := New(Endpoints{}, "", parse(t, proxy.URL))
+	e := (*Error)(nil)
+	if err := c.Call(t.Context(), http.MethodGet, parse(t, "http://desk.invalid/x"), "", nil, nil); !errors.As(err, &e) || e.Status != http.StatusTeapot {
+		t.Errorf("%v", err)
+	}
+	if got := <-asked; got != "GET desk.invaliddesk.invalid" {
+		t.Error(got)
+	}
+	if _, err := c.Dial(t.Context(), parse(t, "ws://desk.invalid/v1"), time.Minute); err == nil {
+		t.Error("connected")
+	}
+	if got := <-asked; got != "CONNECT desk.invalid:80desk.invalid:80" {
+		t.Error(got)
+	}
+}
+
+func TestNeverSent(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	u := parse(t, server.URL)
+	server.Close()
+	err := New(Endpoints{}, "", nil).Call(t.Context(), http.MethodGet, u, "", nil, nil)
+	if e := (*Error)(nil); !errors.As(err, &e) || e.Status != 0 || e.Sent {
+		t.Errorf("%+v", err)
+	}
+}

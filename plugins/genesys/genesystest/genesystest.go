@@ -127,7 +127,7 @@ type Server struct {
 	serving  sync.WaitGroup
 
 	// mu guards all that follows, and the conversations. It is held for steps in
-	// memory only.
+	// memory, and over the answer to a socket's handshake.
 	mu       sync.Mutex
 	closed   bool
 	sockets  map[*socket]struct{}

@@ -36,8 +36,12 @@ type socket struct {
 // serveSocket serves a connection until it ends. Opened and closed are called
 // with the server locked, handle is not.
 func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, beat []byte, opened func(*socket), handle func(*socket, []byte), closed func(*socket)) {
+	// Whoever has the answer to the handshake is connected to all that follows, so
+	// the lock is held over it; it fits into the buffer of a new connection.
+	s.mu.Lock()
 	conn, err := s.upgrader.Upgrade(w, r, nil)
 	if err != nil {
+		s.mu.Unlock()
 		return // it has answered
 	}
 	k := &socket{conn: conn, wake: make(chan struct{}, 1)}
@@ -48,7 +52,6 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, beat []byte
 		}
 		return conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeLimit))
 	})
-	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		k.cut()

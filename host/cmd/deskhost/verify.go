@@ -14,9 +14,9 @@ import (
 
 func pluginVerifyCommand() *cobra.Command {
 	var (
-		file   string
-		script string
-		asJSON bool
+		good, bad string
+		script    string
+		asJSON    bool
 	)
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
@@ -30,22 +30,19 @@ broken.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			plugin := desktest.Plugin{File: args[0]}
-			if file != "" {
-				config, err := os.ReadFile(file)
-				if err != nil {
-					return err
-				}
-				if !json.Valid(config) {
-					return fmt.Errorf("%s is not valid JSON; it has to hold what stands under \"config\" of the desk, as a JSON object", file)
-				}
-				plugin.Config = config
+			var err error
+			if plugin.Config, err = readConfig(good); err != nil {
+				return err
+			}
+			if plugin.BadConfig, err = readConfig(bad); err != nil {
+				return err
 			}
 			if script != "" {
 				plugin.Script = desktest.ScriptAt(script)
 			}
 			results := []desktest.Result{}
 			count := map[desktest.Outcome]int{}
-			err := desktest.Verify(cmd.Context(), plugin, func(r desktest.Result) {
+			err = desktest.Verify(cmd.Context(), plugin, func(r desktest.Result) {
 				count[r.Outcome]++
 				results = append(results, r)
 				if !asJSON {
@@ -67,10 +64,26 @@ broken.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "", "the desk's configuration, a `file` with a JSON object (default: an empty object)")
+	cmd.Flags().StringVar(&good, "config", "", "the desk's configuration, a `file` with a JSON object (default: an empty object)")
+	cmd.Flags().StringVar(&bad, "bad-config", "", "a configuration that the plugin has to refuse, a `file` likewise")
 	cmd.Flags().StringVar(&script, "script", "", "the `URL` of a script that plays the desk, as docs/write-a-plugin.md describes it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// readConfig reads a configuration from a file; of no file it is none.
+func readConfig(file string) (json.RawMessage, error) {
+	if file == "" {
+		return nil, nil
+	}
+	config, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(config) {
+		return nil, fmt.Errorf("%s is not valid JSON; it has to hold what stands under \"config\" of the desk, as a JSON object", file)
+	}
+	return config, nil
 }
 
 // printResult prints a line for what is well, and all that is known of what is not.

@@ -60,6 +60,9 @@ type Options struct {
 	NoClear bool
 	// NullTimes has the history of Web Messaging come without times.
 	NullTimes bool
+	// NoNicknames has agents of Web Messaging come without their names, as where a
+	// deployment hides them.
+	NoNicknames bool
 	// Agents are the names of those who can be played; by default Ada and Grace.
 	Agents []string
 	// OnQueue is how many agents are there at first; by default 2. Less than 0: none.

@@ -424,8 +424,10 @@ func (x *session) outbound(agent string, m *structured) *reply {
 	m.ID, m.Direction = newID(), "Outbound"
 	m.Channel = &messageChannel{Time: &now, Type: "Private"}
 	if agent != "" {
-		m.Channel.From = &messageFrom{Nickname: agent}
 		m.OriginatingEntity = "Human"
+		if !x.s.options.NoNicknames {
+			m.Channel.From = &messageFrom{Nickname: agent}
+		}
 	}
 	return notice("StructuredMessage", m)
 }

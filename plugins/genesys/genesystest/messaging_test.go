@@ -195,6 +195,16 @@ func TestMessagingLife(t *testing.T) {
 	}
 }
 
+// TestMessagingExpires: a session in which nothing is said ends by itself.
+func TestMessagingExpires(t *testing.T) {
+	t.Parallel()
+	w := start(t, genesystest.Options{SessionLife: 20 * time.Millisecond})
+	l, _ := w.session(token)
+	want(t, l.next(), "class", "SessionExpiredEvent", "code", 200)
+	l.send(`{"action":"getJwt","token":"` + token + `"}`)
+	want(t, l.next(), "code", 4006)
+}
+
 // TestMessagingClose: one connection, or all of them and the session.
 func TestMessagingClose(t *testing.T) {
 	t.Parallel()
@@ -226,10 +236,12 @@ func TestMessagingClose(t *testing.T) {
 func TestMessagingDisconnectTypes(t *testing.T) {
 	t.Parallel()
 	for kind, readOnly := range map[string]string{"Send": "false", "None": ""} {
-		w := start(t, genesystest.Options{DisconnectType: kind})
+		w := start(t, genesystest.Options{DisconnectType: kind, NoNicknames: true})
 		l, _ := w.session(token)
 		l.say(token, "1", "m1", "chat-1")
 		want(t, l.next(), "tracingId", "m1")
+		w.do(genesystest.Act{Do: "agent_says", ChatID: "chat-1", Text: "Hi"})
+		want(t, l.next(), "body.originatingEntity", "Human", "body.channel.from", nil)
 		w.do(genesystest.Act{Do: "agent_ends", ChatID: "chat-1"})
 		if readOnly != "" {
 			want(t, l.next(), "body.metadata.readOnly", readOnly, "body.events.0.presence.type", "Disconnect")

@@ -108,16 +108,28 @@ export class Desk {
   }
 }
 
+/** The simulator of a vendor's desk, as a process of its own. */
+export class Simulator {
+  static async start(name) {
+    const simulator = new Simulator();
+    simulator.program = new Program(join(bin, "simulators", name), ["--listen", "127.0.0.1:0"]);
+    const line = await simulator.program.line(/http:/);
+    [simulator.url] = urls(line);
+    return Object.assign(simulator, { line });
+  }
+}
+
 /** A host with the demo page. It keeps its ports and its data when it is started again. */
 export class Host {
   listen = "127.0.0.1:0";
   admin = "127.0.0.1:0";
 
-  /** desks: {name: settings of the mock plugin}; the first one is the default. */
-  constructor(desks, limits = {}) {
+  /** desks: {name: settings of the plugin}; the first one is the default. */
+  constructor(desks, limits = {}, plugin = "mock") {
     this.folder = mkdtempSync(join(tmpdir(), "deskhost-page-"));
     this.desks = desks;
     this.limits = limits;
+    this.plugin = plugin;
   }
 
   async start() {
@@ -130,7 +142,7 @@ export class Host {
       data_dir: join(this.folder, "data"),
       plugin_dir: plugins,
       demo: true,
-      desks: names.map((name) => ({ name, plugin: "mock", config: this.desks[name] })),
+      desks: names.map((name) => ({ name, plugin: this.plugin, config: this.desks[name] })),
       default_desk: names[0],
       limits: this.limits,
     }, null, 2));

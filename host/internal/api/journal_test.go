@@ -286,7 +286,7 @@ func TestGap(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.store.Commit(ops); err != nil {
+		if err := <-s.store.Commit(ops); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -117,6 +117,10 @@ func (f *floor) serve(w http.ResponseWriter, r *http.Request, g desk.Generation)
 	if _, err := g.StartChat(context.Background(), &deskv1.StartChatRequest{ChatId: chat, Attempt: 1}); err != nil {
 		return
 	}
+	// The chat is open: the page may be counted on.
+	if ws.WriteMessage(websocket.TextMessage, []byte("{}")) != nil {
+		return
+	}
 	for message := range c.send {
 		if ws.WriteMessage(websocket.TextMessage, message) != nil {
 			return

@@ -117,9 +117,11 @@ func (s *server) openHost(sockets int) (*path, error) {
 			return nil, err
 		}
 		base := s.url + "/v1/sessions/" + made.ID
-		if err := p.listen("ws"+strings.TrimPrefix(base, "http")+"/events", nil, []string{"deskhost.v1", "bearer." + made.Token}); err != nil {
+		conn, err := dial("ws"+strings.TrimPrefix(base, "http")+"/events", []string{"deskhost.v1", "bearer." + made.Token})
+		if err != nil {
 			return nil, err
 		}
+		p.listen(conn)
 		if err := post(base+"/chat", made.Token, map[string]any{"id": "c"}, nil); err != nil {
 			return nil, err
 		}
@@ -152,9 +154,14 @@ func startFloor(dir string) (*server, error) {
 func (s *server) openFloor(sockets int) (*path, error) {
 	p := &path{arrivals: make(chan arrival, 1<<16), sockets: sockets}
 	for i := range sockets {
-		if err := p.listen(fmt.Sprintf("ws%s/chats/%d", strings.TrimPrefix(s.url, "http"), i), nil, nil); err != nil {
+		conn, err := dial(fmt.Sprintf("ws%s/chats/%d", strings.TrimPrefix(s.url, "http"), i), nil)
+		if err != nil {
 			return nil, err
 		}
+		if _, _, err := conn.ReadMessage(); err != nil { // that the chat is open
+			return nil, fmt.Errorf("the floor's chat %d: %w", i, err)
+		}
+		p.listen(conn)
 	}
 	p.begin = func(c command) error { return post(s.url+"/go", "", c, nil) }
 	return p, nil

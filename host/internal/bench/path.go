@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -28,16 +27,21 @@ type arrival struct {
 	err   error
 }
 
-// listen reads a socket until it fails. Only what the bench plugin sent counts.
-func (p *path) listen(url string, header http.Header, protocols []string) error {
+// dial opens a socket.
+func dial(url string, protocols []string) (*websocket.Conn, error) {
 	dialer := websocket.Dialer{Subprotocols: protocols, ReadBufferSize: 1024, WriteBufferSize: 256}
-	conn, resp, err := dialer.Dial(url, header)
+	conn, resp, err := dialer.Dial(url, nil)
 	if err != nil {
 		if resp != nil {
 			err = fmt.Errorf("%w: %s", err, resp.Status)
 		}
-		return fmt.Errorf("open %s: %w", url, err)
+		return nil, fmt.Errorf("open %s: %w", url, err)
 	}
+	return conn, nil
+}
+
+// listen reads a socket until it fails. Only what the bench plugin sent counts.
+func (p *path) listen(conn *websocket.Conn) {
 	go func() {
 		var buf bytes.Buffer
 		for {
@@ -55,7 +59,6 @@ func (p *path) listen(url string, header http.Header, protocols []string) error 
 			}
 		}
 	}()
-	return nil
 }
 
 // sentAt finds the time in an event's text.

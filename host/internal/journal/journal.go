@@ -29,18 +29,22 @@ var ErrNotFound = errors.New("journal: not found")
 // be called concurrently.
 //
 // A read sees all of a commit or nothing of it, and may see it before it is
-// durable: what must not be shown before has to wait for Commit to return.
+// durable: what must not be shown before has to wait for what Commit returned.
 type Store interface {
-	// Commit applies the operations in order, all or none, and returns once
-	// they survive a power loss. After an error the store must not be used:
-	// what is on disk is then unknown. The slices are not kept.
-	Commit(ops []Op) error
+	// Commit applies the operations in order, all or none. Once it has returned
+	// reads see them; once the channel has delivered nil they survive a power
+	// loss, and with them every commit that had returned before this one began.
+	// After an error the store must not be used: what is on disk is then
+	// unknown. The channel delivers once. The slices are not kept.
+	Commit(ops []Op) <-chan error
 	// Get returns a copy of the value, or ErrNotFound.
 	Get(key []byte) ([]byte, error)
 	// Scan calls fn for every key in [lower, upper), in order, until fn returns
 	// false or an error; a nil upper is behind all keys. It sees a consistent
 	// snapshot. Key and value are valid during the call of fn only.
 	Scan(lower, upper []byte, fn func(key, value []byte) (bool, error)) error
+	// Last returns a copy of the greatest key in [lower, upper), or ErrNotFound.
+	Last(lower, upper []byte) ([]byte, error)
 	// Close releases the store. No other method may be running.
 	Close() error
 }
@@ -241,17 +245,17 @@ func New(store Store) *Journal { return &Journal{store} }
 // Close closes the store.
 func (j *Journal) Close() error { return j.store.Close() }
 
-// Commit writes a batch, all or nothing, and returns once it is durable. An
-// error is fatal: what is on disk is unknown, and nothing may be committed any
-// more.
-func (j *Journal) Commit(b *Batch) error {
+// Commit writes a batch, all or nothing. Once it has returned reads see the batch;
+// once the channel has delivered nil the batch is durable, and so is every one
+// whose Commit had returned before. An error is fatal: what is on disk is unknown,
+// and nothing may be committed any more.
+func (j *Journal) Commit(b *Batch) <-chan error {
 	if b.err != nil {
-		return b.err
+		refused := make(chan error, 1)
+		refused <- b.err
+		return refused
 	}
-	if err := j.store.Commit(b.ops); err != nil {
-		return fmt.Errorf("journal: commit: %w", err)
-	}
-	return nil
+	return j.store.Commit(b.ops)
 }
 
 // record is a pointer to a record of type M.
@@ -439,6 +443,25 @@ func (j *Journal) Entries(sessionID string, after uint64, fn func(*recordv1.Entr
 		return nil
 	}
 	return scan(j, entryKey(sessionID, after+1), upperBound(sessionKey(sessionID, kindEntry, 0)), fn)
+}
+
+// LastSeq returns the seq of the last entry of a session's log, 0 with none. So
+// whoever shortens a log keeps its last entry.
+func (j *Journal) LastSeq(sessionID string) (uint64, error) {
+	if len(sessionID) != SessionIDLen {
+		return 0, nil
+	}
+	prefix := sessionKey(sessionID, kindEntry, 0)
+	key, err := j.store.Last(prefix, upperBound(prefix))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("journal: read: %w", err)
+	case len(key) != len(prefix)+8:
+		return 0, fmt.Errorf("journal: damaged key %q", key)
+	}
+	return binary.BigEndian.Uint64(key[len(prefix):]), nil
 }
 
 // OpenChats calls fn with the id of each chat that is open, owes an EndChat or

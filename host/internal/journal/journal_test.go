@@ -138,9 +138,15 @@ func TestSessionOf(t *testing.T) {
 // failingStore fails every call.
 type failingStore struct{ err error }
 
-func (s failingStore) Commit([]Op) error          { return s.err }
-func (s failingStore) Get([]byte) ([]byte, error) { return nil, s.err }
-func (s failingStore) Close() error               { return s.err }
+func (s failingStore) Commit([]Op) <-chan error {
+	failed := make(chan error, 1)
+	failed <- s.err
+	return failed
+}
+
+func (s failingStore) Get([]byte) ([]byte, error)       { return nil, s.err }
+func (s failingStore) Close() error                     { return s.err }
+func (s failingStore) Last(_, _ []byte) ([]byte, error) { return nil, s.err }
 func (s failingStore) Scan(_, _ []byte, _ func(key, value []byte) (bool, error)) error {
 	return s.err
 }
@@ -192,7 +198,10 @@ func TestStoreErrors(t *testing.T) {
 	if _, err := j.NextSession(""); !errors.Is(err, errDisk) {
 		t.Errorf("NextSession: %v", err)
 	}
-	if err := j.Commit(new(Batch)); !errors.Is(err, errDisk) {
+	if _, err := j.LastSeq(sessionID); !errors.Is(err, errDisk) {
+		t.Errorf("LastSeq: %v", err)
+	}
+	if err := <-j.Commit(new(Batch)); !errors.Is(err, errDisk) {
 		t.Errorf("Commit: %v", err)
 	}
 	for call, err := range reads(New(damagedStore{}), sessionID, sessionID+"-1") {
@@ -225,7 +234,7 @@ func TestMalformedIDs(t *testing.T) {
 		var b Batch
 		put(&b)
 		// The store would fail otherwise: it must not be reached.
-		if err := New(failingStore{errors.New("reached the store")}).Commit(&b); err == nil || strings.Contains(err.Error(), "reached") {
+		if err := <-New(failingStore{errors.New("reached the store")}).Commit(&b); err == nil || strings.Contains(err.Error(), "reached") {
 			t.Errorf("%s: %v", name, err)
 		}
 		b.Reset()

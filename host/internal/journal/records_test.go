@@ -54,7 +54,7 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 	sessions := []string{strings.Repeat("s", journal.SessionIDLen-1) + "r", strings.Repeat("s", journal.SessionIDLen), strings.Repeat("s", journal.SessionIDLen-1) + "t"}
 	var b journal.Batch
 	for i, id := range sessions {
-		b.PutSession(&recordv1.Session{Id: id, Desk: fmt.Sprint(i), LastSeq: 300, CreatedAt: now})
+		b.PutSession(&recordv1.Session{Id: id, Desk: fmt.Sprint(i), UsedAt: now, CreatedAt: now})
 		for seq := uint64(1); seq <= 300; seq++ {
 			b.Append(id, &recordv1.Entry{Seq: seq, Time: now, ChatId: id + "-1", Body: &recordv1.Entry_UserMessage{UserMessage: &recordv1.UserMessage{Id: fmt.Sprint(seq), Text: id}}})
 		}
@@ -66,7 +66,7 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 			b.PutOut(chat, &recordv1.OutMessage{Id: "m2", Seq: 2, Reason: chat})
 		}
 	}
-	if err := j.Commit(&b); err != nil {
+	if err := <-j.Commit(&b); err != nil {
 		t.Fatal(err)
 	}
 
@@ -75,7 +75,13 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "the session", s, &recordv1.Session{Id: id, Desk: "1", LastSeq: 300, CreatedAt: now})
+	equal(t, "the session", s, &recordv1.Session{Id: id, Desk: "1", UsedAt: now, CreatedAt: now})
+	if last, err := j.LastSeq(id); err != nil || last != 300 {
+		t.Fatalf("the last entry is %d, %v", last, err)
+	}
+	if last, err := j.LastSeq(strings.Repeat("s", journal.SessionIDLen-1) + "q"); err != nil || last != 0 {
+		t.Fatalf("the last entry of a session without any is %d, %v", last, err)
+	}
 	c, err := j.Chat(chat)
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +158,7 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 
 	b.Reset()
 	b.RemoveState(chat)
-	if err := j.Commit(&b); err != nil {
+	if err := <-j.Commit(&b); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := j.State(chat); !errors.Is(err, journal.ErrNotFound) {
@@ -164,7 +170,7 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 
 	for all := false; !all; {
 		// It is found, and marked as it was, until the last of it is gone.
-		if s, err := j.NextSession(sessions[0]); err != nil || s.GetId() != id || s.GetLastSeq() == 0 {
+		if s, err := j.NextSession(sessions[0]); err != nil || s.GetId() != id || s.GetUsedAt() == nil {
 			t.Fatalf("behind the first session comes %v, %v", s, err)
 		}
 		b.Reset()
@@ -175,7 +181,7 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 		if n := b.Len(); n > 100 {
 			t.Fatalf("%d keys are removed at once", n)
 		}
-		if err := j.Commit(&b); err != nil {
+		if err := <-j.Commit(&b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -230,7 +236,7 @@ func testOpenIndex(t *testing.T, store journal.Store) {
 	} {
 		var b journal.Batch
 		b.PutChat(&recordv1.Chat{Id: id, Phase: step.phase, EndOwed: step.owed, Unsettled: step.unsettled})
-		if err := j.Commit(&b); err != nil {
+		if err := <-j.Commit(&b); err != nil {
 			t.Fatal(err)
 		}
 		open := false

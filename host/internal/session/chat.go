@@ -217,6 +217,7 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 	}
 	sh.allowCalls(c)
 	s.chat, s.head.LastChatId = c, id
+	sh.dirty(s)
 	sh.chats[id] = c
 	sh.svc.count(c, 1)
 	sh.append(s, id, &recordv1.Entry{Body: &recordv1.Entry_ChatRequested{
@@ -284,7 +285,7 @@ func (sh *shard) takeMessage(s *session, m Message, outcome chan<- Sent) (Sent, 
 		waiters: []chan<- Sent{outcome},
 	}
 	sh.append(s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_UserMessage{UserMessage: o.entry}})
-	o.record.Seq = s.head.GetLastSeq()
+	o.record.Seq = s.lastSeq
 	c.outs = append(c.outs, o)
 	sh.step(c)
 	if o.record.GetState() == recordv1.OutState_OUT_STATE_WAITING {

@@ -87,7 +87,7 @@ func (sh *shard) deskEvent(g desk.Generation, ev *deskv1.Event) {
 		sh.fatal(err)
 		return
 	}
-	sh.settled = append(sh.settled, settlement{g, ev.GetSeq(), refusal})
+	sh.told.settled = append(sh.told.settled, settlement{g, ev.GetSeq(), refusal})
 	if c := sh.chats[ev.GetChatId()]; c != nil && !c.open() {
 		sh.step(c)
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,13 @@ type feed struct {
 // push hands over news that is durable. Called by the shard, never blocks.
 func (f *feed) push(news []News) {
 	f.mu.Lock()
+	// What had been written when the feed began it reads from the journal.
+	for i, n := range slices.Backward(news) {
+		if n.Entry != nil && n.Entry.GetSeq() <= f.head {
+			news = news[i+1:]
+			break
+		}
+	}
 	for _, n := range news {
 		if n.Entry != nil {
 			f.head = n.Entry.GetSeq()

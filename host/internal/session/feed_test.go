@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -115,7 +116,7 @@ func (b *bench) prune(n int) {
 	}); err != nil {
 		b.t.Fatal(err)
 	}
-	if err := b.store.Commit(ops); err != nil {
+	if err := <-b.store.Commit(ops); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -143,38 +144,45 @@ type lazyStore struct {
 	synced chan struct{}
 }
 
-func (s *lazyStore) Commit(ops []journal.Op) error {
-	err := s.Store.Commit(ops)
-	<-s.synced
-	return err
+func (s *lazyStore) Commit(ops []journal.Op) <-chan error {
+	applied := s.Store.Commit(ops)
+	durable := make(chan error, 1)
+	go func() {
+		<-s.synced
+		durable <- <-applied
+	}()
+	return durable
+}
+
+// newLazyBench is a service with one session over a store whose commits become
+// durable one by one, as sync is called.
+func newLazyBench(t *testing.T) (b *bench, sync func()) {
+	t.Helper()
+	store := &lazyStore{new(memory.Store), make(chan struct{})}
+	b = &bench{t: t, limits: session.DefaultLimits(), store: store.Store}
+	svc, err := session.New(session.Options{
+		Journal: journal.New(store), Desks: []string{deskName}, DefaultDesk: deskName, Limits: b.limits, Log: hclog.NewNullLogger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.svc = svc
+	sync = func() { store.synced <- struct{}{} }
+	go sync()
+	b.ref = b.session()
+	return b, sync
 }
 
 func TestFeedDoesNotReadAheadOfTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &lazyStore{new(memory.Store), make(chan struct{})}
-		b := &bench{t: t, limits: session.DefaultLimits(), store: store.Store}
-		svc, err := session.New(session.Options{
-			Journal: journal.New(store), Desks: []string{deskName}, DefaultDesk: deskName, Limits: b.limits, Log: hclog.NewNullLogger(),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.svc = svc
-		sync := func() { store.synced <- struct{}{} }
-		go sync()
-		made, err := svc.Create(t.Context(), session.CreateRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.ref = session.Ref{ID: made.ID, Token: made.Token}
+		b, sync := newLazyBench(t)
 		go sync() // the first state_updated
-		name := "en"
-		if err := svc.Update(t.Context(), b.ref, session.Update{Locale: &name}); err != nil {
+		if err := b.update(t.Context(), b.ref); err != nil {
 			t.Fatal(err)
 		}
 		f := b.attend() // behind: it begins in the journal
 		updated := make(chan error)
-		go func() { updated <- svc.Update(t.Context(), b.ref, session.Update{Locale: &name}) }()
+		go func() { updated <- b.update(t.Context(), b.ref) }()
 		if n := len(b.log()); n != 2 {
 			t.Fatalf("the store shows %d entries, want 2 of which one is not durable", n)
 		}
@@ -191,7 +199,70 @@ func TestFeedDoesNotReadAheadOfTheDisk(t *testing.T) {
 			t.Fatalf("the feed is at %d, want 2", last)
 		}
 		f.Close()
-		svc.Close()
+		b.svc.Close()
+	})
+}
+
+func TestFeedBeginsWhileWhatIsNewIsOnItsWayToTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, sync := newLazyBench(t)
+		update := func() {
+			go func() { _ = b.update(context.Background(), b.ref) }()
+			synctest.Wait()
+		}
+		update()
+		update()
+		update()
+		const page, late = 0, 3 // after which entry a feed begins
+		var feeds [4]session.Feed
+		for _, after := range []uint64{page, late} {
+			go func() {
+				f, err := b.svc.Subscribe(context.Background(), b.ref, after, func() {})
+				if err != nil {
+					t.Error(err)
+				}
+				feeds[after] = f
+			}()
+		}
+		for range 3 {
+			synctest.Wait()
+			if feeds[page] != nil || feeds[late] != nil {
+				t.Fatal("a feed began before what it shows was durable")
+			}
+			sync()
+		}
+		update()
+		sync()
+		synctest.Wait()
+		for _, after := range []uint64{page, late} {
+			f, last := feeds[after], after
+			if drain(t, f, &last); last != 4 { // drain wants each once and in order
+				t.Fatalf("the feed is at %d, want 4", last)
+			}
+			f.Close()
+		}
+		b.svc.Close()
+	})
+}
+
+func TestCloseWaitsForTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, sync := newLazyBench(t)
+		go func() { _ = b.update(context.Background(), b.ref) }()
+		synctest.Wait()
+		closed := make(chan struct{})
+		go func() {
+			b.svc.Close()
+			close(closed)
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Fatal("the journal may be closed while a commit is under way")
+		default:
+		}
+		sync()
+		<-closed
 	})
 }
 

@@ -90,7 +90,7 @@ func (b *bench) restart() {
 		b.t.Fatal(err)
 	}
 	b.store = new(memory.Store)
-	if err := b.store.Commit(ops); err != nil {
+	if err := <-b.store.Commit(ops); err != nil {
 		b.t.Fatal(err)
 	}
 	old.Close()

@@ -93,35 +93,83 @@ type conversation struct {
 	heard []string // the user's messages
 }
 
-// fusedStore is a disk whose host dies at a commit.
+// fusedStore is a store whose host dies at a commit. What it shows is on the disk
+// only a while later, one commit after the other, and lost if the host dies first.
 type fusedStore struct {
-	*memory.Store
+	*memory.Store // what reads see
 
-	mu    sync.Mutex
-	fuse  int  // at which commit from now, 0: none
-	after bool // the commit is on the disk
-	blown bool
+	disk *memory.Store
+
+	mu      sync.Mutex
+	pending []unsynced
+	fuse    int  // at which commit from now, 0: none
+	after   bool // what has been committed by then is on the disk
+	blown   bool
 }
+
+type unsynced struct {
+	ops     []journal.Op
+	durable chan error
+}
+
+// syncTime is how long a commit takes to the disk.
+const syncTime = time.Millisecond
 
 var errPower = errors.New("the host has died")
 
-func (s *fusedStore) Commit(ops []journal.Op) error {
+func (s *fusedStore) Commit(ops []journal.Op) <-chan error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := unsynced{slices.Clone(ops), make(chan error, 1)}
+	if s.blown {
+		c.durable <- errPower
+		return c.durable
+	}
+	if err := <-s.Store.Commit(ops); err != nil {
+		c.durable <- err
+		return c.durable
+	}
+	s.pending = append(s.pending, c)
+	if s.fuse == 1 {
+		for s.after && len(s.pending) > 0 {
+			s.write(errPower)
+		}
+		s.die()
+		return c.durable
+	}
+	s.fuse = max(0, s.fuse-1)
+	if len(s.pending) == 1 {
+		time.AfterFunc(syncTime, s.sync)
+	}
+	return c.durable
+}
+
+// sync has the oldest commit on the disk.
+func (s *fusedStore) sync() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.blown {
-		return errPower
+		return
 	}
-	if s.fuse > 0 {
-		s.fuse--
-		s.blown = s.fuse == 0
+	s.write(nil)
+	if len(s.pending) > 0 {
+		time.AfterFunc(syncTime, s.sync)
 	}
-	if s.blown && !s.after {
-		return errPower
+}
+
+// write writes the oldest commit to the disk, and tells its writer something.
+func (s *fusedStore) write(answer error) {
+	c := s.pending[0]
+	s.pending = s.pending[1:]
+	c.durable <- errors.Join(<-s.disk.Commit(c.ops), answer)
+}
+
+func (s *fusedStore) die() {
+	s.blown = true
+	for _, c := range s.pending {
+		c.durable <- errPower
 	}
-	if err := s.Store.Commit(ops); err != nil || s.blown {
-		return errors.Join(err, errPower)
-	}
-	return nil
+	s.pending = nil
 }
 
 func (s *fusedStore) light(fuse int, after bool) {
@@ -134,6 +182,12 @@ func (s *fusedStore) isBlown() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.blown
+}
+
+func (s *fusedStore) synced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending) == 0
 }
 
 func newWorld(dedupe deskv1.SendDedupe) *world {
@@ -160,7 +214,7 @@ func (w *world) startHost() {
 	} {
 		*d = 10_000 * time.Hour // time limits have tests of their own
 	}
-	w.store = &fusedStore{Store: w.disk}
+	w.store = &fusedStore{Store: w.disk.Reopen(), disk: w.disk}
 	svc, err := session.New(session.Options{
 		Journal: journal.New(w.store), Desks: []string{deskName}, DefaultDesk: deskName,
 		Limits: limits, Log: hclog.NewNullLogger(),
@@ -174,7 +228,7 @@ func (w *world) startHost() {
 // crashHost is kill -9: plugins die with their host, and another host starts.
 func (w *world) crashHost() {
 	w.store.mu.Lock()
-	w.store.blown = true
+	w.store.die()
 	w.store.mu.Unlock()
 	w.killAll()
 	w.svc.Close()
@@ -204,10 +258,16 @@ func (w *world) end() {
 // settle lets everything happen that happens by itself, and starts the host again
 // if it died of it.
 func (w *world) settle() {
-	synctest.Wait()
-	if w.store.isBlown() {
-		w.crashHost()
+	for {
 		synctest.Wait()
+		switch {
+		case w.store.isBlown():
+			w.crashHost()
+		case !w.store.synced():
+			time.Sleep(syncTime)
+		default:
+			return
+		}
 	}
 }
 

@@ -461,7 +461,7 @@ func (s *Service) Info(ctx context.Context, ref Ref) (*Info, error) {
 			ID:        ses.head.GetId(),
 			Desk:      ses.head.GetDesk(),
 			ExpiresAt: sh.wall.Add(s.limits().SessionTTL),
-			LastSeq:   ses.head.GetLastSeq(),
+			LastSeq:   ses.lastSeq,
 		}
 		if d := s.desk(ses.head.GetDesk()); d != nil {
 			info.Capabilities = d.capabilities()
@@ -496,6 +496,7 @@ func (s *Service) Update(ctx context.Context, ref Ref, u Update) error {
 			c.AssistantSessionId = *u.AssistantSessionID
 		}
 		ses.head.Context = c
+		sh.dirty(ses)
 		id := ""
 		if ses.chat != nil {
 			id = ses.chat.id()
@@ -665,7 +666,7 @@ func (s *Service) Subscribe(ctx context.Context, ref Ref, after uint64, wake fun
 		sh.post(func() { sh.detach(ref.ID, f) })
 	}
 	err := s.do(ctx, ref, func(_ *shard, ses *session) error {
-		f.head = ses.head.GetLastSeq()
+		f.head = ses.lastSeq
 		f.cursor, f.behind = min(after, f.head), after < f.head
 		ses.feeds = append(ses.feeds, f)
 		return nil
@@ -683,7 +684,7 @@ func (s *Service) Subscribe(ctx context.Context, ref Ref, after uint64, wake fun
 func (s *Service) Transcript(ctx context.Context, ref Ref, fn func(*recordv1.Entry) bool) error {
 	var head uint64
 	if err := s.do(ctx, ref, func(_ *shard, ses *session) error {
-		head = ses.head.GetLastSeq()
+		head = ses.lastSeq
 		return nil
 	}); err != nil {
 		return err

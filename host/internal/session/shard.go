@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	// turnTasks bounds the tasks of one turn, so that the first does not wait
 	// for the last for too long.
 	turnTasks = 256
+	// turnsAhead bounds the turns that wait to be durable.
+	turnsAhead = 16
 	// unloadEvery is how often a shard looks for sessions that nobody uses.
 	unloadEvery = time.Minute
 )
@@ -40,9 +43,32 @@ type shard struct {
 	now, wall time.Time
 	batch     journal.Batch
 	touched   []*session // have fresh news or a changed head
-	settled   []settlement
-	effects   []func()
+	told      outcome
 	err       error
+
+	// written are the turns that are not known to be durable, oldest first. The
+	// shard goes on with the next meanwhile; what came of them is told in order.
+	written []written
+	spare   []outcome // to be used again
+}
+
+// outcome is what a turn lets out once it is durable, and all before it.
+type outcome struct {
+	news    []delivery
+	settled []settlement
+	effects []func()
+}
+
+// written is a turn on its way to the disk.
+type written struct {
+	durable <-chan error
+	outcome
+}
+
+// delivery is the news of a session.
+type delivery struct {
+	to   *session
+	news []News
 }
 
 // shardDesk is what a shard knows of a desk.
@@ -102,13 +128,8 @@ func (sh *shard) run() {
 	defer unload.Stop()
 	alarm := time.NewTimer(unloadEvery)
 	defer alarm.Stop()
-	task := func() {} // a first turn, for what was loaded
-	for {
-		sh.turn(task)
-		if sh.err != nil {
-			sh.svc.fail(sh.err)
-			return
-		}
+	sh.turn(func() {}) // for what was loaded
+	for sh.err == nil {
 		if next, ok := sh.alarms.next(); ok {
 			// Never a timer that is due already: in a bubble of fake time, many at once
 			// crash the race detector of Go 1.26.
@@ -116,24 +137,58 @@ func (sh *shard) run() {
 		} else {
 			alarm.Stop()
 		}
+		inbox, durable := sh.inbox, (<-chan error)(nil)
+		if len(sh.written) > 0 {
+			durable = sh.written[0].durable
+			select {
+			case err := <-durable: // comes before what is next
+				sh.wrote(err)
+				continue
+			default:
+			}
+		}
+		if len(sh.written) == turnsAhead {
+			inbox = nil
+		}
 		select {
-		case task = <-sh.inbox:
+		case err := <-durable:
+			sh.wrote(err)
+		case task := <-inbox:
+			sh.turn(task)
 		case <-alarm.C:
-			task = func() {}
+			sh.turn(func() {})
 		case <-unload.C:
-			task = sh.unload
+			sh.turn(sh.unload)
 		case <-sh.svc.closing:
+			sh.finish()
 			return
 		case <-sh.svc.dead:
 			return
 		}
+	}
+	sh.svc.fail(sh.err)
+}
+
+// finish lets out what the last turns have to tell. The journal is closed next.
+func (sh *shard) finish() {
+	for len(sh.written) > 0 && sh.err == nil {
+		select {
+		case err := <-sh.written[0].durable:
+			sh.wrote(err)
+		case <-sh.svc.dead:
+			return
+		}
+	}
+	if sh.err != nil {
+		sh.svc.fail(sh.err)
 	}
 }
 
 // tick takes the time of a turn.
 func (sh *shard) tick() { sh.now, sh.wall = time.Now(), sh.svc.opts.Wall() }
 
-// turn applies tasks, makes them durable, and then lets their effects out.
+// turn applies tasks and hands what they write to the journal. Their effects are
+// let out once that is durable.
 func (sh *shard) turn(task func()) {
 	sh.tick()
 	for n := 0; ; n++ {
@@ -153,28 +208,64 @@ func (sh *shard) turn(task func()) {
 		if s.changed {
 			sh.batch.PutSession(s.head)
 		}
-	}
-	if !sh.commit() {
-		return // nothing of this turn may be told
-	}
-	for _, s := range sh.touched {
 		if len(s.fresh) > 0 {
-			for _, f := range s.feeds {
-				f.push(s.fresh)
-			}
-			s.fresh = nil
+			sh.told.news = append(sh.told.news, delivery{s, s.fresh})
 		}
-		s.touched, s.changed = false, false
-	}
-	for _, x := range sh.settled {
-		x.gen.Settle(x.seq, x.refusal)
-	}
-	for _, effect := range sh.effects {
-		effect()
+		s.touched, s.changed, s.fresh = false, false, nil
 	}
 	sh.touched = reset(sh.touched)
-	sh.settled = reset(sh.settled)
-	sh.effects = reset(sh.effects)
+	if sh.err != nil {
+		return // nothing of this turn may be written or told
+	}
+	if sh.batch.Len() == 0 && len(sh.written) == 0 {
+		sh.tell(&sh.told)
+		return
+	}
+	w := written{nothing, sh.told}
+	if sh.batch.Len() > 0 {
+		w.durable = sh.svc.opts.Journal.Commit(&sh.batch)
+		sh.batch.Reset()
+	}
+	sh.written = append(sh.written, w)
+	sh.told = outcome{}
+	if n := len(sh.spare); n > 0 {
+		sh.told, sh.spare = sh.spare[n-1], sh.spare[:n-1]
+	}
+}
+
+// nothing is durable as soon as what came before it is.
+var nothing = func() <-chan error {
+	c := make(chan error)
+	close(c)
+	return c
+}()
+
+// wrote learns what became of the oldest turn on its way to the disk.
+func (sh *shard) wrote(err error) {
+	if err != nil {
+		sh.fatal(fmt.Errorf("session: write the journal: %w", err))
+		return
+	}
+	o := sh.written[0].outcome
+	sh.written = slices.Delete(sh.written, 0, 1)
+	sh.tell(&o)
+	sh.spare = append(sh.spare, o)
+}
+
+// tell lets out what a turn has to tell, and leaves o empty.
+func (sh *shard) tell(o *outcome) {
+	for _, d := range o.news {
+		for _, f := range d.to.feeds {
+			f.push(d.news)
+		}
+	}
+	for _, x := range o.settled {
+		x.gen.Settle(x.seq, x.refusal)
+	}
+	for _, effect := range o.effects {
+		effect()
+	}
+	o.news, o.settled, o.effects = reset(o.news), reset(o.settled), reset(o.effects)
 }
 
 // reset empties a slice, keeps its memory, and lets go of what it held.
@@ -183,17 +274,8 @@ func reset[T any](s []T) []T {
 	return s[:0]
 }
 
-// commit makes the batch durable, and tells whether all is well.
-func (sh *shard) commit() bool {
-	if sh.err == nil && sh.batch.Len() > 0 {
-		sh.err = sh.svc.opts.Journal.Commit(&sh.batch)
-	}
-	sh.batch.Reset()
-	return sh.err == nil
-}
-
 // effect lets something out once this turn is durable. It must not block.
-func (sh *shard) effect(fn func()) { sh.effects = append(sh.effects, fn) }
+func (sh *shard) effect(fn func()) { sh.told.effects = append(sh.told.effects, fn) }
 
 // fatal stops the shard at the end of the turn: the journal cannot be read.
 func (sh *shard) fatal(err error) {
@@ -204,7 +286,11 @@ func (sh *shard) fatal(err error) {
 
 // session is one widget's session in memory.
 type session struct {
-	head   *recordv1.Session
+	head *recordv1.Session
+	// lastSeq is the seq of the last entry. The log itself tells it, so that an
+	// entry need not write the head.
+	lastSeq uint64
+
 	chat   *chat   // the open one, or nil
 	ending []*chat // ended, and something is left to be done
 	feeds  []*feed
@@ -235,11 +321,11 @@ func (sh *shard) dirty(s *session) {
 
 // append writes an entry to a session's log.
 func (sh *shard) append(s *session, chatID string, e *recordv1.Entry) {
-	s.head.LastSeq++
-	e.Seq, e.Time, e.ChatId = s.head.LastSeq, timestamppb.New(sh.wall), chatID
+	s.lastSeq++
+	e.Seq, e.Time, e.ChatId = s.lastSeq, timestamppb.New(sh.wall), chatID
 	sh.batch.Append(s.head.GetId(), e)
 	s.fresh = append(s.fresh, News{Entry: e})
-	sh.dirty(s)
+	sh.touch(s)
 }
 
 // passing hands passing news to whoever listens right now.
@@ -303,6 +389,10 @@ func (sh *shard) load(sessionID string) (*session, error) {
 		return nil, err
 	}
 	s := newSession(head)
+	if s.lastSeq, err = sh.svc.opts.Journal.LastSeq(sessionID); err != nil {
+		sh.fatal(err)
+		return nil, err
+	}
 	// Its age is counted from here on, and no clock that is set changes it.
 	s.used, s.seen = sh.now.Add(-max(0, sh.wall.Sub(head.GetUsedAt().AsTime()))), sh.now
 	sh.sessions[sessionID] = s

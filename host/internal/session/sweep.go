@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/deskhost/deskhost/host/internal/journal"
@@ -150,8 +151,8 @@ func (w *sweeper) remove(id string) error {
 				more = false
 			}
 		}
-		if err := w.svc.opts.Journal.Commit(&w.batch); err != nil {
-			return err
+		if err := <-w.svc.opts.Journal.Commit(&w.batch); err != nil {
+			return fmt.Errorf("session: write the journal: %w", err)
 		}
 		w.batch.Reset()
 		if err := w.wait(standBack(begun), nil); err != nil {

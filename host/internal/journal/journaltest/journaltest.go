@@ -31,7 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) (store journal.Store, reopen func
 		"OrderInBatch":      testOrderInBatch,
 		"SlicesNotKept":     testSlicesNotKept,
 		"GetCopies":         testGetCopies,
-		"ScanBounds":        testScanBounds,
+		"Bounds":            testBounds,
 		"ScanStops":         testScanStops,
 		"ScanSnapshot":      testScanSnapshot,
 		"ReadsSeeWholes":    testReadsSeeWholes,
@@ -77,7 +77,7 @@ func del(key string) journal.Op { return journal.Op{Key: []byte(key)} }
 
 func commit(t tester, s journal.Store, ops ...journal.Op) {
 	t.Helper()
-	if err := s.Commit(ops); err != nil {
+	if err := <-s.Commit(ops); err != nil {
 		t.Fatalf("commit: %v", err)
 	}
 }
@@ -151,7 +151,7 @@ func testGetCopies(t *testing.T, s *subject) {
 	expect(t, s, "key=value")
 }
 
-func testScanBounds(t *testing.T, s *subject) {
+func testBounds(t *testing.T, s *subject) {
 	commit(t, s, put("a", ""), put("a\x00", ""), put("a\x00\x00", ""), put("b", ""), put("b\xff", ""), put("b\xff\xff", ""), put("c", ""), put("\xff\xff", ""))
 	for _, c := range []struct{ lower, upper, want string }{
 		{"a", "b", "a=|a\x00=|a\x00\x00="},
@@ -166,6 +166,15 @@ func testScanBounds(t *testing.T, s *subject) {
 		if got := strings.Join(all(t, s, []byte(c.lower), []byte(c.upper)), "|"); got != c.want {
 			t.Errorf("scan [%q, %q) gives %q, expected %q", c.lower, c.upper, got, c.want)
 		}
+		want := c.want[strings.LastIndex(c.want, "|")+1:]
+		switch last, err := s.Last([]byte(c.lower), []byte(c.upper)); {
+		case want == "" && errors.Is(err, journal.ErrNotFound):
+		case err != nil || string(last)+"=" != want:
+			t.Errorf("the last key in [%q, %q) is %q, %v, expected %q", c.lower, c.upper, last, err, want)
+		}
+	}
+	if last, err := s.Last([]byte("b"), nil); err != nil || string(last) != "\xff\xff" {
+		t.Errorf("the last key from b to the end is %q, %v", last, err)
 	}
 	if got := all(t, s, []byte("c"), nil); !slices.Equal(got, []string{"c=", "\xff\xff="}) {
 		t.Errorf("scan from c to the end gives %q", got)
@@ -216,7 +225,7 @@ func testReadsSeeWholes(t *testing.T, s *subject) {
 		defer close(done)
 		for i := range commits {
 			v := fmt.Sprint(i)
-			if err := s.Commit([]journal.Op{put("a", v), put("m"+v, v), put("z", v)}); err != nil {
+			if err := <-s.Commit([]journal.Op{put("a", v), put("m"+v, v), put("z", v)}); err != nil {
 				t.Errorf("commit: %v", err)
 				return
 			}
@@ -244,7 +253,7 @@ func testConcurrentCommits(t *testing.T, s *subject) {
 		wg.Go(func() {
 			for i := range commits {
 				n := binary.BigEndian.AppendUint32(nil, uint32(i))
-				err := s.Commit([]journal.Op{
+				err := <-s.Commit([]journal.Op{
 					{Key: append([]byte{byte(w), 'e'}, n...), Value: n},
 					{Key: []byte{byte(w), 'h'}, Value: n},
 				})

@@ -22,6 +22,8 @@ type Disk interface {
 
 const (
 	cutWriters = 8
+	// Writer w has up to w%cutAhead commits under way besides its latest.
+	cutAhead = 4
 	// After so many cuts the writers go on with what the last has left.
 	cutsInARow = 20
 )
@@ -67,12 +69,23 @@ func cutInARow(disk Disk, least tallies, n int, rng *rand.Rand) (left Disk, held
 		committed[w].Store(found[w])
 		shapes := rand.New(rand.NewPCG(rng.Uint64(), 0))
 		writers.Go(func() {
+			var ahead []<-chan error // commits not known to be durable, oldest first
+			defer func() {
+				for _, durable := range ahead {
+					<-durable
+				}
+			}()
 			for next := found[w]; ; next++ {
-				if err := store.Commit(cutBatch(byte(w), next, shapes)); err != nil {
+				ahead = append(ahead, store.Commit(cutBatch(byte(w), next, shapes)))
+				if len(ahead) <= w%cutAhead {
+					continue
+				}
+				if err := <-ahead[0]; err != nil {
 					failed <- err
 					return
 				}
-				committed[w].Store(next + 1)
+				ahead = ahead[1:]
+				committed[w].Store(next + 1 - uint32(len(ahead)))
 				select {
 				case commits <- struct{}{}:
 				case <-stop:

@@ -25,6 +25,13 @@ func (d memoryDisk) Cut(*rand.Rand) journaltest.Disk {
 	return memoryDisk{d.store.Reopen(), d.through}
 }
 
+// outcome is what a commit returns that is over.
+func outcome(err error) <-chan error {
+	c := make(chan error, 1)
+	c <- err
+	return c
+}
+
 // eager acknowledges before the disk has the batch.
 type eager struct {
 	*memory.Store
@@ -32,18 +39,18 @@ type eager struct {
 	pending [][]journal.Op
 }
 
-func (s *eager) Commit(ops []journal.Op) error {
+func (s *eager) Commit(ops []journal.Op) <-chan error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pending = append(s.pending, ops); len(s.pending) < 5 {
-		return nil
+		return outcome(nil)
 	}
-	return s.flush()
+	return outcome(s.flush())
 }
 
 func (s *eager) flush() error {
 	for _, ops := range s.pending {
-		if err := s.Store.Commit(ops); err != nil {
+		if err := <-s.Store.Commit(ops); err != nil {
 			return err
 		}
 	}
@@ -56,13 +63,13 @@ func (s *eager) Close() error { return s.flush() }
 // torn writes a batch key by key.
 type torn struct{ *memory.Store }
 
-func (s torn) Commit(ops []journal.Op) error {
+func (s torn) Commit(ops []journal.Op) <-chan error {
 	for _, op := range ops {
-		if err := s.Store.Commit([]journal.Op{op}); err != nil {
-			return err
+		if err := <-s.Store.Commit([]journal.Op{op}); err != nil {
+			return outcome(err)
 		}
 	}
-	return nil
+	return outcome(nil)
 }
 
 // forgetful loses one batch in a hundred.
@@ -72,13 +79,13 @@ type forgetful struct {
 	n  int
 }
 
-func (s *forgetful) Commit(ops []journal.Op) error {
+func (s *forgetful) Commit(ops []journal.Op) <-chan error {
 	s.mu.Lock()
 	s.n++
 	lose := s.n%100 == 0
 	s.mu.Unlock()
 	if lose {
-		return nil
+		return outcome(nil)
 	}
 	return s.Store.Commit(ops)
 }
@@ -90,7 +97,7 @@ type backwards struct {
 	held map[byte][]journal.Op
 }
 
-func (s *backwards) Commit(ops []journal.Op) error {
+func (s *backwards) Commit(ops []journal.Op) <-chan error {
 	s.mu.Lock()
 	before, held := s.held[ops[0].Key[0]]
 	if held {
@@ -100,10 +107,10 @@ func (s *backwards) Commit(ops []journal.Op) error {
 	}
 	s.mu.Unlock()
 	if !held {
-		return nil
+		return outcome(nil)
 	}
-	if err := s.Store.Commit(ops); err != nil {
-		return err
+	if err := <-s.Store.Commit(ops); err != nil {
+		return outcome(err)
 	}
 	return s.Store.Commit(before)
 }

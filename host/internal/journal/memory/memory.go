@@ -16,7 +16,7 @@ import (
 // Store keeps keys in memory. The zero value is empty and ready.
 type Store struct {
 	// OnCommit, if set, is called for every commit before it takes effect. It
-	// may block; an error makes Commit fail with nothing written. Set it before
+	// may block, and Commit with it; an error makes Commit fail with nothing written. Set it before
 	// the store is used. It may be called concurrently.
 	OnCommit func(ops []journal.Op) error
 
@@ -37,11 +37,13 @@ func (s *Store) search(key string) (int, bool) {
 	return slices.BinarySearchFunc(s.pairs, key, func(p pair, key string) int { return strings.Compare(p.key, key) })
 }
 
-// Commit applies ops.
-func (s *Store) Commit(ops []journal.Op) error {
+// Commit applies ops; what it has applied is durable.
+func (s *Store) Commit(ops []journal.Op) <-chan error {
+	durable := make(chan error, 1)
 	if s.OnCommit != nil {
 		if err := s.OnCommit(ops); err != nil {
-			return err
+			durable <- err
+			return durable
 		}
 	}
 	s.mu.Lock()
@@ -59,7 +61,8 @@ func (s *Store) Commit(ops []journal.Op) error {
 			s.pairs = slices.Insert(s.pairs, i, p)
 		}
 	}
-	return nil
+	durable <- nil
+	return durable
 }
 
 // Get returns a copy of the value of key.
@@ -93,6 +96,15 @@ func (s *Store) between(lower, upper []byte) []pair {
 		to, _ = s.search(string(upper))
 	}
 	return slices.Clone(s.pairs[from:max(from, to)])
+}
+
+// Last returns a copy of the greatest key in [lower, upper).
+func (s *Store) Last(lower, upper []byte) ([]byte, error) {
+	pairs := s.between(lower, upper)
+	if len(pairs) == 0 {
+		return nil, journal.ErrNotFound
+	}
+	return []byte(pairs[len(pairs)-1].key), nil
 }
 
 // Close does nothing: the content stays for Reopen.

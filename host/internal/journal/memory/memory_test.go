@@ -27,7 +27,7 @@ func TestOnCommitBlocks(t *testing.T) {
 		release := make(chan error)
 		s := &memory.Store{OnCommit: func([]journal.Op) error { return <-release }}
 		done := make(chan error)
-		go func() { done <- s.Commit([]journal.Op{{Key: []byte("a"), Value: []byte("1")}}) }()
+		go func() { done <- <-s.Commit([]journal.Op{{Key: []byte("a"), Value: []byte("1")}}) }()
 		synctest.Wait()
 		if _, err := s.Get([]byte("a")); !errors.Is(err, journal.ErrNotFound) {
 			t.Fatalf("a commit that has not returned can be read: %v", err)
@@ -50,7 +50,7 @@ func TestOnCommitFails(t *testing.T) {
 	t.Parallel()
 	errFull := errors.New("disk full")
 	s := &memory.Store{OnCommit: func([]journal.Op) error { return errFull }}
-	if err := s.Commit([]journal.Op{{Key: []byte("a"), Value: []byte("1")}}); !errors.Is(err, errFull) {
+	if err := <-s.Commit([]journal.Op{{Key: []byte("a"), Value: []byte("1")}}); !errors.Is(err, errFull) {
 		t.Fatalf("got %v", err)
 	}
 	if _, err := s.Get([]byte("a")); !errors.Is(err, journal.ErrNotFound) {

@@ -53,7 +53,7 @@ func openBench(b *testing.B) *Store {
 	return s
 }
 
-func benchCommit(b *testing.B, writers int, commit func([]journal.Op) error) {
+func benchCommit(b *testing.B, writers int, commit func([]journal.Op) <-chan error) {
 	var n atomic.Int64
 	var wg sync.WaitGroup
 	b.ResetTimer()
@@ -62,7 +62,7 @@ func benchCommit(b *testing.B, writers int, commit func([]journal.Op) error) {
 			value := make([]byte, 200)
 			head := fmt.Appendf(nil, "s%026dh", w)
 			for i := n.Add(1); i <= int64(b.N); i = n.Add(1) {
-				err := commit([]journal.Op{
+				err := <-commit([]journal.Op{
 					{Key: binary.BigEndian.AppendUint64(fmt.Appendf(nil, "s%026de", w), uint64(i)), Value: value},
 					{Key: head, Value: value[:100]},
 					{Key: fmt.Appendf(nil, "s%026ddx\x00%d", w, i), Value: []byte{}},

@@ -164,7 +164,7 @@ func writeUntilKilled(dir string) error {
 	for w := range byte(4) {
 		go func() {
 			for n := uint32(0); ; n++ {
-				if err := s.Commit(batch(w, n)); err != nil {
+				if err := <-s.Commit(batch(w, n)); err != nil {
 					failed <- err
 					return
 				}
@@ -262,7 +262,7 @@ func TestFaultyDisk(t *testing.T) {
 						if w == 0 && n == 10 {
 							disk.on.Store(true)
 						}
-						if errs[w] = s.Commit(batch(byte(w), n)); errs[w] == nil {
+						if errs[w] = <-s.Commit(batch(byte(w), n)); errs[w] == nil {
 							acknowledged[w] = n + 1
 						}
 					}
@@ -274,7 +274,7 @@ func TestFaultyDisk(t *testing.T) {
 					t.Errorf("writer %d got %q, which does not tell %q", w, err, disk.err)
 				}
 			}
-			if err := s.Commit(batch(9, 0)); err == nil {
+			if err := <-s.Commit(batch(9, 0)); err == nil {
 				t.Error("a commit after the fault succeeded")
 			}
 			if err := s.Close(); err == nil {
@@ -412,7 +412,7 @@ func TestDiskUsage(t *testing.T) {
 	defer closeStore(t, s)
 	const batches = 2000
 	for n := range uint32(batches) {
-		if err := s.Commit(batch(0, n)); err != nil {
+		if err := <-s.Commit(batch(0, n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -428,9 +428,9 @@ func TestDiskIsGivenBack(t *testing.T) {
 	t.Parallel()
 	s := open(t, "journal", vfs.NewMem())
 	defer closeStore(t, s)
-	const batches, bytes = 9000, batchOps * 1000
+	const batches, bytes = 36000, batchOps * 1000
 	commit := func(ops []journal.Op) {
-		if err := s.Commit(ops); err != nil {
+		if err := <-s.Commit(ops); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -256,7 +256,9 @@ type Session struct {
 	CreatedAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When the session was last used, to the hour.
 	UsedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=used_at,json=usedAt,proto3" json:"used_at,omitempty"`
-	// Sequence number of the last entry; 0 with an empty log.
+	// Written by hosts up to November 2026; the log itself tells it.
+	//
+	// Deprecated: Marked as deprecated in record/v1/record.proto.
 	LastSeq uint64 `protobuf:"varint,7,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
 	// The chat that is open, or was last.
 	LastChatId string `protobuf:"bytes,8,opt,name=last_chat_id,json=lastChatId,proto3" json:"last_chat_id,omitempty"`
@@ -338,6 +340,7 @@ func (x *Session) GetUsedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// Deprecated: Marked as deprecated in record/v1/record.proto.
 func (x *Session) GetLastSeq() uint64 {
 	if x != nil {
 		return x.LastSeq
@@ -2655,7 +2658,7 @@ var File_record_v1_record_proto protoreflect.FileDescriptor
 
 const file_record_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"\x16record/v1/record.proto\x12\trecord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
+	"\x16record/v1/record.proto\x12\trecord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x02\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\ftoken_sha256\x18\x02 \x01(\fR\vtokenSha256\x12\x12\n" +
@@ -2663,8 +2666,8 @@ const file_record_v1_record_proto_rawDesc = "" +
 	"\acontext\x18\x04 \x01(\v2\x16.record.v1.UserContextR\acontext\x129\n" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x123\n" +
-	"\aused_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06usedAt\x12\x19\n" +
-	"\blast_seq\x18\a \x01(\x04R\alastSeq\x12 \n" +
+	"\aused_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06usedAt\x12\x1d\n" +
+	"\blast_seq\x18\a \x01(\x04B\x02\x18\x01R\alastSeq\x12 \n" +
 	"\flast_chat_id\x18\b \x01(\tR\n" +
 	"lastChatId\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\"\xca\x02\n" +

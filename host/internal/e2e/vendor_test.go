@@ -7,7 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,21 +35,63 @@ type vendor struct {
 	simulator []string
 	config    func(url string) map[string]any
 	// cut and expire are the script's words for a chat's connection that is lost, and
-	// for a conversation that expires.
+	// for a conversation that is gone; empty: there is no such thing.
 	cut, expire string
+	// transfers are ways to hand a chat over, announced says that the vendor tells
+	// before the next agent joins.
+	transfers []string
+	announced bool
+	// faults are steps of the script after which all goes on, and nothing is lost.
+	faults []map[string]any
+	// webhooks says that the vendor calls the host.
+	webhooks bool
 }
 
 var vendors = []vendor{
 	{
-		name: "genesys webmessaging", plugin: "genesys", simulator: genesysSimulator, cut: "cut", expire: "expire",
+		name: "genesys webmessaging", plugin: "genesys", simulator: genesysSimulator, cut: "cut", expire: "expire", transfers: []string{""}, announced: true,
 		config: func(url string) map[string]any { return genesysConfig(url, nil) },
 	},
 	{
-		name: "genesys webchat", plugin: "genesys", simulator: genesysSimulator, cut: "cut", expire: "expire",
+		name: "genesys webchat", plugin: "genesys", simulator: genesysSimulator, cut: "cut", expire: "expire", transfers: []string{""}, announced: true,
 		config: func(url string) map[string]any {
 			return genesysConfig(url, map[string]any{"mode": "webchat", "organization_id": "e2e-organization", "queue": "Support"})
 		},
 	},
+	{
+		name: "twilio by webhooks", plugin: "twilio", expire: "remove", transfers: []string{"", "join_first"}, faults: twilioFaults, webhooks: true,
+		config: func(url string) map[string]any {
+			return twilioConfig(url, map[string]any{"address_sid": "IG00000000000000000000000000000001", "reconcile_ms": 1000})
+		},
+	},
+	{
+		name: "twilio by polling", plugin: "twilio", expire: "remove", transfers: []string{"", "join_first"}, faults: twilioFaults[:4],
+		config: func(url string) map[string]any {
+			return twilioConfig(url, map[string]any{"interaction": map[string]any{"workflow_sid": "WW00000000000000000000000000000001"}, "poll_ms": 300})
+		},
+	},
+}
+
+// twilioFaults are of calls, and then of webhooks.
+var twilioFaults = []map[string]any{
+	{"do": "fault", "status": 429, "code": 20429, "times": 5},
+	{"do": "fault", "status": 503, "times": 5},
+	{"do": "fault", "call": "send", "status": 500, "text": "done"},
+	{"do": "fault", "call": "send", "text": "cut"},
+	{"do": "lose_webhooks", "every": 2},
+	{"do": "double_webhooks"},
+	{"do": "shuffle_webhooks"},
+	{"do": "good_webhooks"},
+}
+
+func twilioConfig(url string, more map[string]any) map[string]any {
+	config := map[string]any{
+		"account_sid": "AC00000000000000000000000000000001", "auth_token": "12345",
+		"workspace_sid": "WS00000000000000000000000000000001", "queue_sid": "WQ00000000000000000000000000000001",
+		"urls": map[string]any{"conversations": url + "/conversations", "flex": url + "/flex", "taskrouter": url + "/taskrouter"},
+	}
+	maps.Copy(config, more)
+	return config
 }
 
 var genesysSimulator = []string{"--deployment", "e2e-deployment", "--organization", "e2e-organization", "--queue", "Support", "--queue-id", "e2e-queue"}
@@ -79,20 +126,47 @@ func startVendor(t *testing.T, v *vendor) (*vendorDesk, *Host) {
 		}
 	}
 	p := Start(t, simulator, append([]string{"--listen", "127.0.0.1:0"}, v.simulator...)...)
-	url := urlForm.FindString(p.Line("http://"))
+	url := strings.TrimSuffix(urlForm.FindString(p.Line("http://")), ".")
 	h := NewHost(t, map[string]any{
 		"plugin_dir": plugins,
 		// A plugin may have a socket for each chat.
 		"limits": Unlimited(map[string]any{"plugin_open_files": 4096}),
 		"desks":  []any{map[string]any{"name": "support", "plugin": v.plugin, "config": v.config(url)}},
 	})
+	if v.webhooks {
+		h.Configure(map[string]any{"public_url": publish(t, h)})
+	}
 	h.Start()
 	return &vendorDesk{*v, url + "/script"}, h
 }
 
+// publish gives a host an address that stays, as a proxy in front of it does.
+func publish(t *testing.T, h *Host) string {
+	t.Helper()
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			ctx, cancel := context.WithTimeout(r.In.Context(), time.Second)
+			defer cancel()
+			at, err := h.URL(ctx)
+			to, parsed := url.Parse(at)
+			if errors.Join(err, parsed) == nil {
+				r.SetURL(to)
+			}
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // a host that is down is no news
+	})
+	t.Cleanup(proxy.Close)
+	return proxy.URL
+}
+
 // play has the desk do something in a chat.
 func (d *vendorDesk) play(do, chat, text string) (heard []string, err error) {
-	body, err := json.Marshal(map[string]string{"do": do, "chat_id": chat, "text": text})
+	return d.step(map[string]any{"do": do, "chat_id": chat, "text": text})
+}
+
+// step is play for what takes more to say.
+func (d *vendorDesk) step(step map[string]any) (heard []string, err error) {
+	body, err := json.Marshal(step)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +187,7 @@ func (d *vendorDesk) play(do, chat, text string) (heard []string, err error) {
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: the simulator answered %d %s", do, response.StatusCode, answer)
+		return nil, fmt.Errorf("%s: the simulator answered %d %s", step["do"], response.StatusCode, answer)
 	}
 	var told struct{ Heard []string }
 	return told.Heard, errors.Join(json.Unmarshal(answer, &told), r.Context().Err())
@@ -172,8 +246,15 @@ func TestVendors(t *testing.T) {
 			d, h := startVendor(t, &vendors[i])
 			t.Run("two chats", func(t *testing.T) { twoChats(t, d, h) })
 			t.Run("plugin killed", func(t *testing.T) { killedAtVendor(t, d, h) })
-			t.Run("connection cut 100 times", func(t *testing.T) { cutAtVendor(t, d, h) })
-			t.Run("transfer", func(t *testing.T) { transferAtVendor(t, d, h) })
+			if d.cut != "" {
+				t.Run("connection cut 100 times", func(t *testing.T) { cutAtVendor(t, d, h) })
+			}
+			for _, how := range d.transfers {
+				t.Run("transfer "+how, func(t *testing.T) { transferAtVendor(t, d, h, how) })
+			}
+			if d.faults != nil {
+				t.Run("faults", func(t *testing.T) { faultsAtVendor(t, d, h) })
+			}
 			t.Run("expiry", func(t *testing.T) { expiryAtVendor(t, d, h) })
 			t.Run("1000 chats", func(t *testing.T) { thousandAtVendor(t, d, h) })
 			h.Stop()
@@ -293,20 +374,49 @@ func cutAtVendor(t *testing.T, d *vendorDesk, h *Host) {
 }
 
 // transferAtVendor hands a chat from one agent to another.
-func transferAtVendor(t *testing.T, d *vendorDesk, h *Host) {
+func transferAtVendor(t *testing.T, d *vendorDesk, h *Host, how string) {
 	p := h.Open(nil)
 	defer p.Close()
 	chat := p.Start("c1")
 	d.must(t, "agent_says", chat, "agent 1")
 	first := p.Await("an agent", Of("agent_joined"))
 	p.Await("the agent's word", AgentSays("agent 1"))
-	d.must(t, "transfer", chat, "")
+	d.must(t, "transfer", chat, how)
 	d.must(t, "agent_says", chat, "agent 2")
-	p.Await("the transfer", Of("transfer_started"))
+	if d.announced {
+		p.Await("the transfer", Of("transfer_started"))
+	}
 	second := p.Await("another agent", Of("agent_joined"))
 	p.Await("the other agent's word", AgentSays("agent 2"))
 	if first.Agent == nil || second.Agent == nil || first.Agent.Nickname == "" || first.Agent.Nickname == second.Agent.Nickname {
 		t.Errorf("first %s, then %s", first.Raw, second.Raw)
+	}
+	expect(t, p, http.StatusNoContent, http.MethodDelete, "/chat", nil)
+}
+
+// faultsAtVendor has the vendor go wrong while both sides write.
+func faultsAtVendor(t *testing.T, d *vendorDesk, h *Host) {
+	p := h.Open(nil)
+	defer p.Close()
+	chat := p.Start("c1")
+	d.must(t, "agent_says", chat, "agent 0")
+	p.Await("the agent's word", AgentSays("agent 0"))
+	byAgent, byUser := []string{"agent 0"}, []string(nil)
+	for _, fault := range d.faults {
+		if _, err := d.step(fault); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			n := len(byAgent)
+			agent, user, id := fmt.Sprintf("agent %d", n), fmt.Sprintf("user %d", n), fmt.Sprintf("m%d", n)
+			byAgent, byUser = append(byAgent, agent), append(byUser, user)
+			d.must(t, "agent_says", chat, agent)
+			p.Send(id, user)
+			p.AwaitAll("what was said", AgentSays(agent), isDelivered(id))
+		}
+	}
+	if err := d.said(p, chat, byAgent, byUser); err != nil {
+		t.Error(err)
 	}
 	expect(t, p, http.StatusNoContent, http.MethodDelete, "/chat", nil)
 }

@@ -77,7 +77,7 @@ func New(o Options) (*Client, error) {
 		}
 		u, err := url.Parse(a.given)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("urls.%s: want an http or https URL without version, such as %s", a.what, a.otherwise)
+			return nil, fmt.Errorf("urls.%s is %q: want an http or https URL without version, such as %s", a.what, a.given, a.otherwise)
 		}
 		*a.to = u
 	}

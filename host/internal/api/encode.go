@@ -132,11 +132,20 @@ func appendHead(b []byte, seq uint64, at time.Time, kind, chatID string) []byte 
 		b = append(b, ',')
 	}
 	b = append(b, `"time":"`...)
-	b = at.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+	b = appendTime(b, at)
 	b = append(b, `","type":"`...)
 	b = append(b, kind...)
 	b = append(b, '"')
 	return appendOptional(b, "chat_id", chatID)
+}
+
+// appendTime writes a time in milliseconds. Package time is several times as fast with
+// this layout as with one that has the fraction in it.
+func appendTime(b []byte, at time.Time) []byte {
+	at = at.UTC()
+	b = at.AppendFormat(b, time.RFC3339)
+	ms := at.Nanosecond() / int(time.Millisecond)
+	return append(b[:len(b)-1], '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
 }
 
 func appendAgent(b []byte, a *recordv1.Agent) []byte {

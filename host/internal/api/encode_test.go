@@ -238,3 +238,13 @@ func TestTimesHaveMilliseconds(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestTimesAreInMilliseconds(t *testing.T) {
+	t.Parallel()
+	for _, ns := range []int{0, 999_999, 1_000_000, 12_345_678, 120_000_000, 999_999_999} {
+		at := time.Date(2026, 12, 31, 23, 59, 59, ns, time.FixedZone("", -3600))
+		if got, want := string(appendTime(nil, at)), at.UTC().Format("2006-01-02T15:04:05.000Z"); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

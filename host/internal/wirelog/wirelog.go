@@ -224,11 +224,13 @@ func failure(err error) []any {
 	st, _ := status.FromError(err)
 	for _, detail := range st.Details() {
 		if f, ok := detail.(*deskv1.Failure); ok {
-			return []any{"outcome", word(f.GetKind().String(), "FAILURE_KIND_"), "problem", f.GetMessage()}
+			return []any{"outcome", word(f.GetKind().String(), "FAILURE_KIND_"), "problem", oneLine(f.GetMessage())}
 		}
 	}
-	return []any{"outcome", "unknown", "problem", fmt.Sprintf("%s: %s", st.Code(), st.Message())}
+	return []any{"outcome", "unknown", "problem", oneLine(fmt.Sprintf("%s: %s", st.Code(), st.Message()))}
 }
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func state(s *deskv1.ResumeState) string {
 	return size(len(s.GetData()))

@@ -81,7 +81,7 @@ func TestCalls(t *testing.T) {
 	w := &wire{}
 	client, logged := tap(w)
 	refused := status.New(codes.FailedPrecondition, "no")
-	refused, err := refused.WithDetails(&deskv1.Failure{Kind: deskv1.FailureKind_FAILURE_KIND_CHAT_OVER, Message: "conversation 7 has ended"})
+	refused, err := refused.WithDetails(&deskv1.Failure{Kind: deskv1.FailureKind_FAILURE_KIND_CHAT_OVER, Message: "conversation 7\n has ended"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,9 +42,6 @@ func (s *Simulator) heard(c *conversation) {
 	if c.openTask() != nil || c.interaction == nil && !c.webChat {
 		return
 	}
-	if c.State == stateInactive {
-		s.setState(c, stateActive, actor{source: "API", reason: "EVENT"})
-	}
 	if c.interaction == nil && s.opts.Greeting != "" {
 		s.post(c, studioFlow, s.opts.Greeting, "{}", nil, actor{source: "API"})
 	}
@@ -118,15 +115,17 @@ func sdk(identity string) actor { return actor{source: "SDK", identity: identity
 
 // join lets an agent take the open task.
 func (s *Simulator) join(c *conversation, a agent) (*participant, error) {
-	if p := c.participant(a.identity); p != nil {
-		return p, nil
-	}
-	t := c.openTask()
-	if t == nil {
+	p, t := c.participant(a.identity), c.openTask()
+	if p == nil && t == nil {
 		return nil, fmt.Errorf("nobody was called to conversation %s: it has no interaction, and no message of its customer came with "+
 			"X-Twilio-Webhook-Enabled: true", c.Sid)
 	}
-	t.AssignmentStatus, t.DateUpdated = "assigned", now()
+	if t != nil {
+		t.AssignmentStatus, t.DateUpdated = "assigned", now()
+	}
+	if p != nil {
+		return p, nil
+	}
 	c.latest = a.identity
 	return s.add(c, a.identity, typeAgent, actor{source: "API"}), nil
 }
@@ -178,8 +177,12 @@ func (s *Simulator) AgentEnds(_ context.Context, chatID string) error {
 
 // Heard returns what the customer wrote.
 func (s *Simulator) Heard(_ context.Context, chatID string) (texts []string, err error) {
-	err = s.with(chatID, func(*conversation) error {
-		for _, c := range s.chats[chatID] { // a chat that has two would be heard in both
+	err = s.with(chatID, func(c *conversation) error {
+		all := []*conversation{c}
+		if c.chatID != "" {
+			all = s.chats[c.chatID] // a chat that has two is heard in both
+		}
+		for _, c := range all {
 			for _, m := range c.messages {
 				if c.customer != nil && m.Author == c.customer.Identity && m.Body != nil {
 					texts = append(texts, *m.Body)
@@ -269,6 +272,9 @@ func (s *Simulator) AgentReads(chatID string) error {
 // SupervisorJoins has a supervisor look in, who is no agent of the conversation.
 func (s *Simulator) SupervisorJoins(chatID string) error {
 	return s.within(chatID, func(c *conversation) error {
+		if c.participant(supervisor.identity) != nil {
+			return fmt.Errorf("the supervisor is in conversation %s", c.Sid)
+		}
 		s.add(c, supervisor.identity, typeSupervisor, actor{source: "API"})
 		return nil
 	})

@@ -102,7 +102,7 @@ type message struct {
 	Index           int               `json:"index"`
 	Author          string            `json:"author"`
 	Body            *string           `json:"body"`
-	Media           []mediaOf         `json:"media"`
+	Media           []media           `json:"media"`
 	Attributes      string            `json:"attributes"`
 	ParticipantSid  *string           `json:"participant_sid"`
 	DateCreated     timestamp         `json:"date_created"`
@@ -429,7 +429,7 @@ func (s *Simulator) updateParticipant(r *request) (int, any) {
 // update notes how far somebody has read, and tells the webhooks.
 func (s *Simulator) update(c *conversation, p *participant, read *int, by actor) {
 	p.DateUpdated = now()
-	if read != nil {
+	if read != nil && (p.LastReadMessageIndex == nil || *p.LastReadMessageIndex != *read) {
 		t := time.Time(p.DateUpdated).UTC().Format(time.RFC3339)
 		p.LastReadMessageIndex, p.LastReadTimestamp = read, &t
 		c.note("", "", fmt.Sprintf("%s has read up to message %d", s.nameOf(p.Identity), *read))
@@ -462,7 +462,7 @@ func (s *Simulator) createMessage(r *request) (int, any) {
 	}
 	body, mediaSid := r.form.Get("Body"), r.form.Get("MediaSid")
 	attributes := cmp.Or(r.form.Get("Attributes"), "{}")
-	var files []mediaOf
+	var files []media
 	switch {
 	case body == "" && mediaSid == "":
 		return invalid("A message has a Body or a MediaSid")
@@ -473,18 +473,18 @@ func (s *Simulator) createMessage(r *request) (int, any) {
 	case len(attributes) > maxAttributes || !isJSONObject(attributes):
 		return invalid("Attributes are longer than %d bytes, or no JSON object", maxAttributes)
 	case mediaSid != "":
-		m := s.media[mediaSid]
-		if m == nil {
+		file, ok := s.media[mediaSid]
+		if !ok {
 			return invalid("There is no media %s", mediaSid)
 		}
-		files = []mediaOf{m.mediaOf}
+		files = []media{file}
 	}
 	m := s.post(c, cmp.Or(r.form.Get("Author"), "system"), body, attributes, files, actor{source: "API", silent: !r.webhooksEnabled()})
 	return http.StatusCreated, m.shown(r)
 }
 
 // post adds a message and tells the webhooks, and the Studio flow.
-func (s *Simulator) post(c *conversation, author, body, attributes string, files []mediaOf, by actor) *message {
+func (s *Simulator) post(c *conversation, author, body, attributes string, files []media, by actor) *message {
 	m := &message{
 		AccountSid: AccountSid, ConversationSid: c.Sid, Sid: newSid("IM"), Index: c.nextIndex, Author: author, Attributes: attributes,
 		Media: files, DateCreated: now(),
@@ -500,6 +500,9 @@ func (s *Simulator) post(c *conversation, author, body, attributes string, files
 	c.messages = append(c.messages, m)
 	s.noteMessage(c, p, m)
 	s.fire(c, by, "onMessageAdded", m.fields())
+	if c.State == stateInactive {
+		s.setState(c, stateActive, actor{source: by.source, reason: "EVENT", silent: by.silent})
+	}
 	if p != nil && p == c.customer {
 		c.begun = true
 		if !by.silent {

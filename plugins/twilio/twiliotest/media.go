@@ -8,18 +8,13 @@ import (
 // maxMedia bounds a file, in bytes.
 const maxMedia = 16 << 20
 
-// mediaOf is a file as its message tells of it.
-type mediaOf struct {
+// media is a file that was uploaded, as its message tells of it. What is in it
+// nobody asks for.
+type media struct {
 	Sid         string `json:"sid"`
 	Filename    string `json:"filename"`
 	ContentType string `json:"content_type"`
 	Size        int    `json:"size"`
-}
-
-// media is a file that was uploaded.
-type media struct {
-	mediaOf
-	content []byte
 }
 
 // upload takes a file. It is no form, so it does not come by way of serve.
@@ -37,7 +32,7 @@ func (s *Simulator) upload(w http.ResponseWriter, r *http.Request) {
 		encode(invalid("A file has 1 to %d bytes and a Content-Type", maxMedia)).write(w)
 		return
 	}
-	m := &media{mediaOf{newSid("ME"), r.URL.Query().Get("Filename"), r.Header.Get("Content-Type"), len(content)}, content}
+	m := media{newSid("ME"), r.URL.Query().Get("Filename"), r.Header.Get("Content-Type"), len(content)}
 	s.mu.Lock()
 	s.media[m.Sid] = m
 	s.mu.Unlock()

@@ -45,9 +45,7 @@ const (
 	codeInvalid           = 20001
 	codeUnauthorized      = 20003
 	codeNotFound          = 20404
-	codePreconditions     = 20412
 	codeTooMany           = 20429
-	codeUnavailable       = 20503
 	codeUniqueNameTaken   = 50353
 	codeClosed            = 50377
 	codeParticipantExists = 50433
@@ -81,7 +79,7 @@ func (s *Simulator) handler() *http.ServeMux {
 	route("POST /flex/v1/Interactions", "", s.createInteraction, "Channel", "Routing")
 	route("GET /flex/v1/Interactions/{sid}", "", s.fetchInteraction)
 	route("GET /flex/v1/Interactions/{interaction}/Channels/{sid}", "", s.fetchChannel)
-	route("POST /flex/v1/Interactions/{interaction}/Channels/{sid}", CallEnd, s.updateChannel, "Status", "Routing")
+	route("POST /flex/v1/Interactions/{interaction}/Channels/{sid}", CallEnd, s.updateChannel, "Status")
 	route("GET /flex/v1/Interactions/{interaction}/Channels/{sid}/Participants", "", s.listChannelParticipants, page()...)
 
 	const one = "/conversations/v1/Conversations/{conversation}"
@@ -92,7 +90,7 @@ func (s *Simulator) handler() *http.ServeMux {
 	route("POST "+one+"/Participants", "", s.createParticipant, "Identity", "Attributes", "RoleSid")
 	route("GET "+one+"/Participants", "", s.listParticipants, page()...)
 	route("GET "+one+"/Participants/{participant}", "", s.fetchParticipant)
-	route("POST "+one+"/Participants/{participant}", "", s.updateParticipant, "Attributes", "RoleSid", "LastReadMessageIndex", "LastReadTimestamp")
+	route("POST "+one+"/Participants/{participant}", "", s.updateParticipant, "Attributes", "RoleSid", "LastReadMessageIndex")
 	route("DELETE "+one+"/Participants/{participant}", CallEnd, s.deleteParticipant)
 	route("POST "+one+"/Messages", CallSend, s.createMessage, "Author", "Body", "Attributes", "MediaSid")
 	route("GET "+one+"/Messages", "", s.listMessages, page("Order")...)
@@ -106,7 +104,6 @@ func (s *Simulator) handler() *http.ServeMux {
 	route("GET /conversations/v1/ParticipantConversations", "", s.listParticipantConversations, page("Identity")...)
 	route("GET /conversations/v1/Users/{user}", "", s.fetchUser)
 	route("POST /conversations/v1/Users/{user}", "", s.updateUser, "FriendlyName", "Attributes")
-
 	route("GET /conversations/v1/Configuration/Addresses/{sid}", "", s.fetchAddress)
 
 	const workspace = "/taskrouter/v1/Workspaces/{workspace}"

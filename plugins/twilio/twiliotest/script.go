@@ -22,9 +22,10 @@ type step struct {
 	// Times is how often a fault happens, how many indexes are left out, or how
 	// many agents are available.
 	Times int `json:"times"`
-	// Status and Code are a fault's.
-	Status int `json:"status"`
-	Code   int `json:"code"`
+	// Status, Code and RetryAfterS are a fault's.
+	Status      int   `json:"status"`
+	Code        int   `json:"code"`
+	RetryAfterS int64 `json:"retry_after_s"`
 	// Every loses each so many-th webhook.
 	Every int `json:"every"`
 }
@@ -42,7 +43,7 @@ type step struct {
 //	hole              "times": so many indexes are left out
 //	workers           "times": so many are available
 //	foreign_pages     "text": the origin that next_page_url names
-//	fault             "call", "status", "code", "times", "late_ms"; with "text": "done" the call is carried
+//	fault             "call", "status", "code", "retry_after_s", "times", "late_ms"; with "text": "done" the call is carried
 //	                  out all the same, with "cut" too, and the connection is closed in place of the answer
 //	lose_webhooks     "every": 2 loses every second, 1 all
 //	double_webhooks, shuffle_webhooks, late_webhooks ("late_ms"), forge_webhooks, silent_ends
@@ -104,7 +105,7 @@ func (s *Simulator) playOwn(st *step) error {
 		s.SetForeignPages(st.Text)
 	case "fault":
 		s.Fail(Fault{
-			Call: st.Call, Times: st.Times, Status: st.Status, Code: st.Code, Late: late,
+			Call: st.Call, Times: st.Times, Status: st.Status, Code: st.Code, Late: late, RetryAfter: time.Duration(st.RetryAfterS) * time.Second,
 			Done: st.Text == "done" || st.Text == "cut", Cut: st.Text == "cut",
 		})
 	default:

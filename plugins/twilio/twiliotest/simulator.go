@@ -78,7 +78,7 @@ type Simulator struct {
 	users         map[string]*user // by identity
 	interactions  map[string]*interaction
 	tasks         map[string]*task
-	media         map[string]*media
+	media         map[string]media
 	workers       int
 	faults        []*Fault
 	webhooks      Webhooks
@@ -109,7 +109,7 @@ func New(opts Options) *Simulator {
 		users:         map[string]*user{},
 		interactions:  map[string]*interaction{},
 		tasks:         map[string]*task{},
-		media:         map[string]*media{},
+		media:         map[string]media{},
 		workers:       len(agents),
 	}
 	for _, a := range append(agents, supervisor) {

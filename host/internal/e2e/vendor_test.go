@@ -101,9 +101,7 @@ func genesysConfig(url string, more map[string]any) map[string]any {
 		"api_url": url, "deployment_id": "e2e-deployment", "queue_id": "e2e-queue",
 		"oauth": map[string]any{"client_id": "client", "client_secret": "secret"},
 	}
-	for key, value := range more {
-		config[key] = value
-	}
+	maps.Copy(config, more)
 	return config
 }
 

@@ -178,7 +178,7 @@ func (d *Desk) Drain(ctx context.Context) error {
 	d.draining = true // under the lock: no work begins after it
 	d.stopReading()
 	for _, c := range d.chats {
-		c.timer.Stop()
+		c.stopTimer()
 	}
 	d.mu.Unlock()
 	done := make(chan struct{})

@@ -90,18 +90,17 @@ func (d *Desk) post(ctx context.Context, conv *client.Conversation, identity str
 			return m, nil
 		case e.Unclear():
 			look = true
-		case e.Throttled(), !e.Sent, e.Status >= 500:
-		default:
+		case !e.Passing():
 			return nil, err
 		}
 		if try == sendTries-1 || !client.Wait(ctx, client.Pause(try, err)) {
-			return nil, d.outcome(err, look)
+			return nil, outcome(err, look)
 		}
 	}
 }
 
 // outcome is the error of a message that may have arrived in an earlier try.
-func (d *Desk) outcome(err error, unclear bool) error {
+func outcome(err error, unclear bool) error {
 	f := failure(err)
 	if unclear && f.Kind == sdk.Retry {
 		f.Kind = sdk.OutcomeUnknown

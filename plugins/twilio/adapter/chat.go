@@ -62,6 +62,13 @@ func newChat(id string, st state, conv *client.Conversation) *chat {
 
 func (c *chat) started() bool { return c.conv != nil }
 
+// stopTimer stops the timer, which a chat that is being started has not.
+func (c *chat) stopTimer() {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
 // take serves a chat whose conversation is known, beginning with a look at it.
 func (d *Desk) take(c *chat) {
 	d.chats[c.id] = c
@@ -81,9 +88,7 @@ func (d *Desk) drop(c *chat) {
 		return
 	}
 	c.dropped = true
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.stopTimer()
 	if d.chats[c.id] == c {
 		delete(d.chats, c.id)
 	}

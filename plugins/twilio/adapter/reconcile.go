@@ -164,10 +164,9 @@ func (d *Desk) look(c *chat) (*view, error) {
 			return nil, err
 		}
 	}
-	if err := d.whoIsNew(ctx, c, v); err != nil {
-		return nil, err
-	}
-	return v, d.whoIsThere(ctx, c, v)
+	d.whoIsNew(ctx, c, v)
+	v.deserted = d.deserted(ctx, c, v)
+	return v, nil
 }
 
 // stranger tells whether a participant has written a message who is not known,
@@ -179,7 +178,7 @@ func (d *Desk) stranger(c *chat, v *view, m *client.Message) bool {
 }
 
 // whoIsNew tells agents from others among those whom the host does not know.
-func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) error {
+func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) {
 	known := 0
 	var fresh, doubtful []newcomer
 	for _, p := range v.people {
@@ -194,10 +193,12 @@ func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) error {
 			fresh = append(fresh, n)
 		}
 	}
-	v.agents = append(fresh, doubtful...)
+	v.agents = slices.Concat(fresh, doubtful)
 	if !v.ended && len(v.agents) > 0 {
 		if err := d.setApart(ctx, c, v, known); err != nil {
-			return err
+			d.log.Warn("Flex does not tell supervisors from agents now; whoever is new is taken for an agent",
+				"chat_id", c.id, "conversation", c.state.Conversation, "error", err)
+			v.agents, v.others = fresh, slices.Clone(c.state.Others)
 		}
 	}
 	for i := range v.messages {
@@ -209,7 +210,6 @@ func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) error {
 	for i := range v.agents {
 		v.agents[i].name = d.name(ctx, v.agents[i].Identity)
 	}
-	return nil
 }
 
 // setApart keeps the agents among those who are new, of whom known are there
@@ -281,8 +281,9 @@ func (d *Desk) interaction(ctx context.Context, st *state) (*client.Interaction,
 	return nil, nil
 }
 
-// whoIsThere finds out whether the user waits for nobody.
-func (d *Desk) whoIsThere(ctx context.Context, c *chat, v *view) error {
+// deserted tells whether the user waits for nobody: no agent is there, nobody
+// has written for some time, and no task is open.
+func (d *Desk) deserted(ctx context.Context, c *chat, v *view) bool {
 	attended := len(v.agents) > 0 || slices.ContainsFunc(v.people, func(p client.Participant) bool { return c.state.agent(p.SID, "") >= 0 })
 	d.mu.Lock()
 	if attended || len(v.messages) > 0 {
@@ -291,11 +292,14 @@ func (d *Desk) whoIsThere(ctx context.Context, c *chat, v *view) error {
 	alone := time.Since(c.alone)
 	d.mu.Unlock()
 	if v.ended || attended || c.state.Unattended || d.config.WorkspaceSID == "" || alone < d.config.unattendedAfter() {
-		return nil
+		return false
 	}
 	tasks, err := d.client.Tasks(ctx, d.config.WorkspaceSID, c.state.Conversation)
-	v.deserted = err == nil && !slices.ContainsFunc(tasks, func(t client.Task) bool { return t.Live() })
-	return err
+	if err != nil {
+		d.log.Warn("TaskRouter does not tell whether an agent is on the way; it is asked again", "chat_id", c.id, "error", err)
+		return false
+	}
+	return !slices.ContainsFunc(tasks, func(t client.Task) bool { return t.Live() })
 }
 
 // keepWebhook sees to it that the conversation's webhook calls this host. Until
@@ -409,8 +413,6 @@ func compare(st state, v *view, cfg *config) []news {
 type teller struct {
 	st   state
 	told []news
-	// unsettled says that the state has changed since the last news.
-	unsettled bool
 }
 
 func (t *teller) tell(id string, at time.Time, p sdk.Payload) {

@@ -106,9 +106,7 @@ func TestReconciler(t *testing.T) {
 		}
 		v := c.view(&st)
 		v.ended = true
-		for _, n := range compare(st, v, &config{}) {
-			told = append(told, n)
-		}
+		told = append(told, compare(st, v, &config{})...)
 
 		ids, present, last := map[string]bool{}, map[string]bool{}, -1
 		written := 0

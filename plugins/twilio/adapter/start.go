@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -113,9 +115,12 @@ func (d *Desk) converse(ctx context.Context, req *sdk.StartChatRequest) (st stat
 // undo closes a conversation that could not be made complete, and returns what
 // became of the start.
 func (d *Desk) undo(ctx context.Context, conv *client.Conversation, req *sdk.StartChatRequest, cause error) error {
+	f := failure(cause)
+	if d.life.Err() != nil {
+		return f // the process is about to end; another attempt takes it up
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	f := failure(cause)
 	err := client.Insist(ctx, func() error { return conv.Close(ctx) })
 	if err != nil && !client.As(err).Closed() && !client.As(err).NotFound() {
 		d.log.Warn("a conversation that was opened for a chat that did not start was not closed; another attempt takes it up",
@@ -212,9 +217,7 @@ func (d *Desk) route(ctx context.Context, st *state, req *sdk.StartChatRequest, 
 		}
 	}
 	attributes := map[string]any{}
-	for k, v := range d.config.Interaction.Attributes {
-		attributes[k] = v
-	}
+	maps.Copy(attributes, d.config.Interaction.Attributes)
 	attributes["deskhost_chat_id"], attributes["customerName"] = req.ChatID, customerName(req)
 	i, err := d.client.CreateInteraction(ctx, st.Conversation, client.Routing{
 		WorkspaceSID: d.config.WorkspaceSID, WorkflowSID: d.config.Interaction.WorkflowSID,
@@ -277,12 +280,12 @@ func introduction(req *sdk.StartChatRequest) string {
 	text = cut(text, maxFirst)
 	room := maxFirst - len(text)
 	var lines []string
-	for i := len(req.History) - 1; i >= 0; i-- {
+	for _, item := range slices.Backward(req.History) {
 		from := "User"
-		if req.History[i].From == "assistant" {
+		if item.From == "assistant" {
 			from = "Assistant"
 		}
-		line := "\n" + from + ": " + strings.TrimSpace(req.History[i].Text)
+		line := "\n" + from + ": " + strings.TrimSpace(item.Text)
 		if room -= len(line); room < 0 {
 			lines = append(lines, "\n…")
 			break
@@ -294,8 +297,8 @@ func introduction(req *sdk.StartChatRequest) string {
 	}
 	var b strings.Builder
 	b.WriteString(text + "\n\nThe conversation so far:")
-	for i := len(lines) - 1; i >= 0; i-- {
-		b.WriteString(lines[i])
+	for _, line := range slices.Backward(lines) {
+		b.WriteString(line)
 	}
 	return b.String()
 }

@@ -119,7 +119,7 @@ type Error struct {
 }
 
 // errNoSID is an answer to a write that does not name what was made.
-var errNoSID = &Error{Sent: true, Err: errors.New("Twilio's answer does not name what it has made"), write: true}
+var errNoSID = &Error{Sent: true, Err: errors.New("an answer of Twilio's does not name what was made"), write: true}
 
 // Error returns what went wrong, without anything that was sent.
 func (e *Error) Error() string {
@@ -158,8 +158,8 @@ func (e *Error) Unclear() bool {
 	return e.write && e.Sent && !e.Throttled() && (e.Status == 0 || e.Status < 400 || e.Status >= 500)
 }
 
-// passing says that the same call may work later, and does no harm.
-func (e *Error) passing() bool {
+// Passing says that the call had no effect, and that the same may work later.
+func (e *Error) Passing() bool {
 	return e.Throttled() || !e.Sent || !e.write && (e.Status == 0 || e.Status >= 500)
 }
 
@@ -174,12 +174,12 @@ func As(err error) *Error {
 // Retry repeats a call that had no effect and may work later, as long as ctx
 // leaves time for the pause that this takes.
 func Retry(ctx context.Context, call func() error) error {
-	return repeat(ctx, call, (*Error).passing)
+	return repeat(ctx, call, (*Error).Passing)
 }
 
 // Insist is Retry for a call that does no harm if it takes effect twice.
 func Insist(ctx context.Context, call func() error) error {
-	return repeat(ctx, call, func(e *Error) bool { return e.passing() || e.Unclear() })
+	return repeat(ctx, call, func(e *Error) bool { return e.Passing() || e.Unclear() })
 }
 
 func repeat(ctx context.Context, call func() error, again func(*Error) bool) error {
@@ -278,12 +278,12 @@ func (c *Client) once(ctx context.Context, r request, answer any) error {
 	case err != nil:
 		return &Error{Sent: true, Err: fmt.Errorf("read Twilio's answer: %w", err), write: write}
 	case len(text) > maxAnswer:
-		return &Error{Sent: true, Err: fmt.Errorf("Twilio's answer is over %d bytes", maxAnswer), write: write}
+		return &Error{Sent: true, Err: fmt.Errorf("an answer of Twilio's is over %d bytes", maxAnswer), write: write}
 	case answer == nil:
 		return nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return &Error{Sent: true, Err: fmt.Errorf("Twilio's answer is not understood: %w", err), write: write}
+		return &Error{Sent: true, Err: fmt.Errorf("an answer of Twilio's is not understood: %w", err), write: write}
 	}
 	return nil
 }

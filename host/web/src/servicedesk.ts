@@ -271,6 +271,8 @@ export class ServiceDesk implements WidgetDesk {
       case "agent_joined":
         return this.join(entry.agent);
       case "agent_left":
+        // Another may have taken the chat over before.
+        if (entry.agent_id && this.present && entry.agent_id !== this.present) return;
         return this.leave();
       case "transfer_started":
         this.present = undefined;

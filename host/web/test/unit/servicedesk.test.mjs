@@ -226,6 +226,8 @@ test("all that happens in a chat, as either generation spells it", async () => {
   host.append("s1", { type: "agent_read" });
   host.append("s1", { type: "transfer_started", agent: { id: "bot", nickname: "Robo", bot: true } });
   joins({ id: "bot", nickname: "Robo", bot: true });
+  // Who hands a chat over may leave behind the one who takes it: the chat has an agent.
+  host.append("s1", { type: "agent_left", agent_id: "ada" });
   host.append("s1", { type: "agent_left", agent_id: "bot" });
   joins({ id: "bot", nickname: "Robo", bot: true });
   host.append("s1", { type: "gap" });

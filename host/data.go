@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // dataDir is the folder in which a host keeps everything that outlives it. It
@@ -17,6 +18,11 @@ type dataDir struct {
 	path string
 	lock *os.File
 }
+
+// lockWait is how long a host waits for a data folder. One that is killed while it
+// forks leaves the lock for a moment with the child, which has not yet become
+// another program.
+const lockWait = 2 * time.Second
 
 // openDataDir makes the folder if it is not there, and locks it.
 func openDataDir(path string) (*dataDir, error) {
@@ -28,6 +34,10 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, fmt.Errorf("data folder %s is not writable: %w; change its owner or mode, or set data_dir to a folder that this user can write to", path, cause(err))
 	}
 	locked, err := tryLock(lock)
+	for give := time.Now().Add(lockWait); !locked && err == nil && time.Now().Before(give); {
+		time.Sleep(lockWait / 100)
+		locked, err = tryLock(lock)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("data folder %s cannot be locked: %w", path, err), lock.Close())
 	}

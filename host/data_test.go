@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDataDirIsMadePrivate(t *testing.T) {
@@ -21,6 +22,22 @@ func TestDataDirIsMadePrivate(t *testing.T) {
 	}
 	if info.Mode().Perm() != 0o700 {
 		t.Errorf("mode is %v", info.Mode())
+	}
+}
+
+func TestDataDirIsGivenUpLate(t *testing.T) {
+	path := t.TempDir()
+	first, err := openDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(lockWait/20, func() { _ = first.close() })
+	second, err := openDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -159,6 +159,7 @@ func (d *Desk) QuiesceChat(ctx context.Context, req *sdk.QuiesceChatRequest) (*s
 		return nil, sdk.Fail(sdk.ChatUnknown, "this process does not serve the chat")
 	}
 	c.quiesced = true
+	c.stopLook() // who has the chat next reads it again
 	if !d.awaitIdle(ctx, c) {
 		c.quiesced = false
 		d.wake(c, true)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -216,6 +217,40 @@ func TestGone(t *testing.T) {
 		a.play(a.Remove("c1"))
 		await(t, h, "c1", "Ada joined", "Ada: Hello.", "ended")
 	})
+}
+
+// One answer that the conversation is not there is not believed.
+func TestNotGone(t *testing.T) {
+	a, h := newAccount(t), desktest.NewHost(t)
+	d := a.connect(h, webChats, byPolling)
+	begin(t, d, "c1")
+	for i := range 3 {
+		a.Fail(twiliotest.Fault{Status: http.StatusNotFound, Code: 20404})
+		a.says("c1", "Hello.")
+		h.AwaitAll("c1", func(events []*sdk.Event) bool { return len(events) == 2+i })
+	}
+	await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada: Hello.", "Ada: Hello.")
+}
+
+// A hand-over does not wait for a vendor that does not answer.
+func TestQuiesceDuringALook(t *testing.T) {
+	a, h := newAccount(t), desktest.NewHost(t)
+	d := a.connect(h, webChats, byWebhooks)
+	begin(t, d, "c1")
+	a.says("c1", "One.")
+	await(t, h, "c1", "Ada joined", "Ada: One.")
+	a.play(a.Settled(t.Context()))
+	before := a.called("GET " + a.Conversations("c1")[0])
+	a.Fail(twiliotest.Fault{Late: time.Minute})
+	if err := d.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: h.State("c1")}); err != nil {
+		t.Fatal(err)
+	}
+	for a.called("GET "+a.Conversations("c1")[0]) == before { // the look is under way
+		runtime.Gosched()
+	}
+	if _, err := d.QuiesceChat(t.Context(), &sdk.QuiesceChatRequest{ChatID: "c1"}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A message reaches the agent once, whatever becomes of the calls.

@@ -41,6 +41,8 @@ type chat struct {
 	woken, look bool
 	hints       []client.Message
 	waiting     []chan<- error
+	// stopLook ends the look that is under way, and does nothing after it.
+	stopLook context.CancelFunc
 	// failures counts the looks that failed in a row, and err is the last's.
 	failures int
 	err      error
@@ -57,7 +59,7 @@ type chat struct {
 }
 
 func newChat(id string, st state, conv *client.Conversation) *chat {
-	return &chat{id: id, state: st, conv: conv, read: -1}
+	return &chat{id: id, state: st, conv: conv, read: -1, stopLook: func() {}}
 }
 
 func (c *chat) started() bool { return c.conv != nil }

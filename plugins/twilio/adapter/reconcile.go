@@ -142,6 +142,10 @@ func (d *Desk) look(c *chat) (*view, error) {
 	}
 	ctx, cancel := context.WithTimeout(d.reading, lookTimeout)
 	defer cancel()
+	d.mu.Lock()
+	c.stopLook = cancel
+	before := c.err
+	d.mu.Unlock()
 	d.keepWebhook(ctx, c)
 
 	v := new(view)
@@ -154,7 +158,8 @@ func (d *Desk) look(c *chat) (*view, error) {
 		v.messages, err = c.conv.MessagesSince(ctx, c.state.Last)
 	}
 	switch {
-	case err != nil && client.As(err).NotFound():
+	case err != nil && client.As(err).NotFound() && client.As(before).NotFound():
+		// One answer alone may come from where the conversation is not known yet.
 		return &view{ended: true}, nil
 	case err != nil:
 		return nil, err

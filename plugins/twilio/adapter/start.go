@@ -45,7 +45,8 @@ func (d *Desk) StartChat(ctx context.Context, req *sdk.StartChatRequest) (*sdk.S
 		d.mu.Unlock()
 		return nil, sdk.Fail(sdk.Retry, "the plugin is about to end")
 	case c == nil:
-		c = &chat{id: req.ChatID, start: &start{done: make(chan struct{})}, read: -1}
+		c = newChat(req.ChatID, state{}, nil)
+		c.start = &start{done: make(chan struct{})}
 		d.chats[c.id] = c
 		// Not with this call's context: another may join the start, and what is
 		// half made must not be left behind.

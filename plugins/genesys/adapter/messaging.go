@@ -165,7 +165,7 @@ func inOrder(all []webmessaging.Message) {
 func (g *messaging) occurrences(m *webmessaging.Message, tracingID string, live bool) (all []occurrence) {
 	at := m.Channel.Time.Time
 	add := func(what any) {
-		o := occurrence{id: m.ID, at: at, listed: m.ID != "", what: what}
+		o := occurrence{id: clipID(m.ID), at: at, listed: m.ID != "", what: what}
 		if o.id == "" {
 			o.id = random("message")
 		}
@@ -200,7 +200,7 @@ func (g *messaging) occurrences(m *webmessaging.Message, tracingID string, live 
 // agentOf is who wrote a message; nil if the vendor does not tell.
 func agentOf(m *webmessaging.Message) *agent {
 	a := &agent{
-		ID: clipID(m.Channel.From.Nickname), Nickname: m.Channel.From.Nickname, Avatar: m.Channel.From.Image,
+		ID: clipID(m.Channel.From.Nickname), Nickname: clipName(m.Channel.From.Nickname), Avatar: m.Channel.From.Image,
 		Bot: m.OriginatingEntity == "Bot",
 	}
 	switch {

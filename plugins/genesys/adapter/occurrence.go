@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/deskhost/deskhost/sdk"
 )
@@ -158,7 +159,7 @@ func (a *agent) toSDK() *sdk.Agent {
 	return s
 }
 
-// clipID makes a text of the vendor's an id that the host takes.
+// clipID makes a text of the vendor's an id that the host takes, with a suffix.
 func clipID(id string) string {
 	const limit = 100
 	if len(id) <= limit {
@@ -168,12 +169,21 @@ func clipID(id string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// clipName bounds a name, since the state holds it.
+func clipName(name string) string {
+	const limit = 200
+	if utf8.RuneCountInString(name) <= limit {
+		return name
+	}
+	return string([]rune(name)[:limit]) + "…"
+}
+
 // eventID is the id of one of the events of an occurrence.
 func eventID(id, suffix string) string {
 	if id == "" || suffix == "" {
-		return clipID(id)
+		return id
 	}
-	return clipID(id) + "-" + suffix
+	return id + "-" + suffix
 }
 
 // isLink tells whether a page may open an address.

@@ -210,7 +210,7 @@ func (c *chat) noteOwn(o own) {
 	case o.deskID == c.st.Sent.DeskID:
 		c.own = nil // what came before it is of earlier messages
 		return
-	case !o.at.IsZero() && !c.st.Sent.At.IsZero() && !o.at.After(c.st.Sent.At):
+	case !o.at.IsZero() && o.at.Before(c.st.Sent.At):
 		return
 	}
 	c.own = append(c.own, o)

@@ -176,6 +176,9 @@ func (c *chat) follow(l link) error {
 func (c *chat) reconnect(err error) (l link) {
 	lost := time.Now()
 	b := backoff{minPause / 2}
+	if errors.Is(err, errCrowded) {
+		c.tellAway() // for longer than the grace
+	}
 	for {
 		c.desk.log.Debug("the link to a conversation is lost", "chat_id", c.id, "error", err)
 		b.wait(c.reading, err)

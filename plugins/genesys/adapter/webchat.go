@@ -155,7 +155,7 @@ func gone(err error) error {
 
 // said is what a message tells.
 func (g *chatGuest) said(ctx context.Context, conv *webchat.Conversation, m *webchat.Message) []occurrence {
-	o := occurrence{id: m.ID, at: m.Time.Time, listed: m.ID != ""}
+	o := occurrence{id: clipID(m.ID), at: m.Time.Time, listed: m.ID != ""}
 	switch {
 	case m.BodyType != "" && m.BodyType != webchat.BodyStandard && m.BodyType != webchat.BodyNotice:
 		return nil // the members' changes tell
@@ -198,7 +198,7 @@ func (g *chatGuest) member(ctx context.Context, conv *webchat.Conversation, id s
 }
 
 func memberAgent(m *webchat.Member) *agent {
-	return &agent{ID: clipID(m.ID), Nickname: m.DisplayName, Avatar: m.AvatarURL}
+	return &agent{ID: clipID(m.ID), Nickname: clipName(m.DisplayName), Avatar: m.AvatarURL}
 }
 
 // update tells the agent what is now known of the user, as a notice: the vendor
@@ -253,19 +253,23 @@ func (l *chatLink) read(ctx context.Context) ([]occurrence, error) {
 			l.guest.log.Debug("a frame of the vendor is left out", "error", err)
 			continue
 		}
-		switch {
-		case e.Message != nil:
-			if happened := l.guest.said(ctx, l.conv, e.Message); len(happened) > 0 {
-				return happened, nil
-			}
-		case e.Typing != nil && e.Typing.Sender.ID != l.conv.Member.ID:
-			return []occurrence{{at: e.Typing.Time.Time, what: typing{true, chatTypingLasts}}}, nil
-		case e.Change != nil:
-			if happened := l.changed(ctx, e.Change); len(happened) > 0 {
-				return happened, nil
-			}
+		if happened := l.understand(ctx, e); len(happened) > 0 {
+			return happened, nil
 		}
 	}
+}
+
+// understand returns what an event tells.
+func (l *chatLink) understand(ctx context.Context, e *webchat.Event) []occurrence {
+	switch {
+	case e.Message != nil:
+		return l.guest.said(ctx, l.conv, e.Message)
+	case e.Typing != nil && e.Typing.Sender.ID != l.conv.Member.ID:
+		return []occurrence{{at: e.Typing.Time.Time, what: typing{true, chatTypingLasts}}}
+	case e.Change != nil:
+		return l.changed(ctx, e.Change)
+	}
+	return nil
 }
 
 // changed is what a member's change tells.
@@ -307,7 +311,7 @@ func (l *chatLink) send(ctx context.Context, _, text string) (string, time.Time,
 	if m.ID == "" {
 		return "", time.Time{}, &cloud.Error{Sent: true, Err: errors.New("the vendor gave the message no id")}
 	}
-	return m.ID, m.Time.Time, nil
+	return clipID(m.ID), m.Time.Time, nil
 }
 
 func (l *chatLink) typing(ctx context.Context) error {

@@ -1,0 +1,239 @@
+package adapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/deskhost/deskhost/plugins/genesys/cloud"
+	"github.com/deskhost/deskhost/sdk"
+	"github.com/deskhost/deskhost/sdk/desktest"
+)
+
+// fakeGuest is a vendor in memory, with one link at a time.
+type fakeGuest struct {
+	// connects answers each connect; nil is a link.
+	connects func(n int) error
+	n        int
+	at       []time.Time
+	// losses end a link with an error, happened is read from it.
+	losses   chan error
+	happened chan occurrence
+	missed   []occurrence
+}
+
+func (g *fakeGuest) prepare(_ context.Context, st *state) (bool, error) {
+	changed := st.Token == ""
+	st.Token = "token"
+	return changed, nil
+}
+
+func (g *fakeGuest) connect(context.Context, *state) (link, *past, error) {
+	g.n++
+	g.at = append(g.at, time.Now())
+	if err := g.connects(g.n); err != nil {
+		return nil, nil, err
+	}
+	return &fakeLink{g, make(chan struct{})}, &past{happened: g.missed}, nil
+}
+
+func (g *fakeGuest) update(context.Context, link, *sdk.UserContext) error { return nil }
+
+type fakeLink struct {
+	*fakeGuest
+
+	closed chan struct{}
+}
+
+func (l *fakeLink) read(context.Context) ([]occurrence, error) {
+	select {
+	case err := <-l.losses:
+		return nil, err
+	case o := <-l.happened:
+		return []occurrence{o}, nil
+	case <-l.closed:
+		return nil, errors.New("closed")
+	}
+}
+
+func (l *fakeLink) send(_ context.Context, id, _ string) (string, time.Time, error) {
+	return "desk-" + id, time.Now(), nil
+}
+func (l *fakeLink) typing(context.Context) error { return nil }
+func (l *fakeLink) end(context.Context) error    { return nil }
+func (l *fakeLink) ping(time.Duration) error     { return nil }
+func (l *fakeLink) close() {
+	select {
+	case <-l.closed:
+	default:
+		close(l.closed)
+	}
+}
+
+// withGuest has a chat served at a vendor in memory, in time that does not pass.
+func withGuest(t *testing.T, connects func(n int) error, test func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host)) {
+	synctest.Test(t, func(t *testing.T) {
+		h := desktest.NewHost(t)
+		d := New(h)
+		d.timeouts.connect, d.timeouts.answer, d.timeouts.reconnect = 8*time.Second, 10*time.Second, 5*time.Minute
+		g := &fakeGuest{connects: connects, losses: make(chan error), happened: make(chan occurrence)}
+		c, err := d.open("c", state{Mode: modeMessaging}, func() guest { return g })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.awaitOpen(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		test(t, g, c, h)
+		if err := d.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// story is what the host was told, with the time since the beginning.
+func story(h *desktest.Host) (lines []string) {
+	for _, e := range h.Events("c") {
+		switch p := e.Payload.(type) {
+		case sdk.ErrorStatus:
+			lines = append(lines, fmt.Sprint("lost ", p.Disconnected))
+		case sdk.AgentEndedChat:
+			lines = append(lines, "ended")
+		case sdk.MessageToUser:
+			lines = append(lines, fmt.Sprint(p.Parts[0]))
+		}
+	}
+	return lines
+}
+
+func unavailable(from, to int) func(int) error {
+	return func(n int) error {
+		if n >= from && n < to {
+			return &cloud.Error{Status: http.StatusServiceUnavailable, Sent: true}
+		}
+		return nil
+	}
+}
+
+func text(id string, at time.Time) occurrence {
+	return occurrence{id: id, at: at, listed: true, what: said{parts: []sdk.Part{sdk.Text(id)}}}
+}
+
+func TestAShortLossIsNotTold(t *testing.T) {
+	withGuest(t, unavailable(2, 4), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.losses <- errors.New("cut")
+		time.Sleep(time.Minute)
+		if got := story(h); got != nil || g.n != 4 {
+			t.Errorf("%q after %d connects", got, g.n)
+		}
+	})
+}
+
+func TestALongLossIsTold(t *testing.T) {
+	withGuest(t, unavailable(2, 12), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.missed = []occurrence{text("meanwhile", time.Now())}
+		g.losses <- errors.New("cut")
+		time.Sleep(3 * time.Minute)
+		if got, want := story(h), []string{"lost true", "meanwhile", "lost false"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		for i := 2; i < len(g.at); i++ {
+			if pause := g.at[i].Sub(g.at[i-1]); pause < minPause/2 || pause > 3*maxPause/2 {
+				t.Errorf("a pause of %s", pause)
+			}
+		}
+	})
+}
+
+func TestALossWithoutEndIsGivenUp(t *testing.T) {
+	withGuest(t, unavailable(2, 1000), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.losses <- errors.New("cut")
+		time.Sleep(10 * time.Minute)
+		if got, want := story(h), []string{"lost true", "ended"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if took := g.at[len(g.at)-1].Sub(g.at[0]); took < 5*time.Minute || took > 6*time.Minute {
+			t.Errorf("given up after %s", took)
+		}
+		if c.desk.find("c") != nil {
+			t.Error("the chat is still there")
+		}
+	})
+}
+
+func TestTooManyConnections(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.losses <- errCrowded
+		time.Sleep(3 * time.Minute)
+		if got, want := story(h), []string{"lost true", "lost false"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if pause := g.at[1].Sub(g.at[0]); len(g.at) != 2 || pause < crowdedPause {
+			t.Errorf("connects at %v", g.at)
+		}
+	})
+}
+
+// TestEventsThatOvertake has events come in another order than they happened.
+func TestEventsThatOvertake(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		at := func(ms int) time.Time { return time.Unix(100, 0).Add(time.Duration(ms) * time.Millisecond) }
+		g.happened <- occurrence{id: "ended", at: at(5), what: over{}}
+		g.happened <- text("3", at(3))
+		g.happened <- text("1", at(1))
+		time.Sleep(holdBack / 2)
+		g.happened <- text("2", at(2))
+		time.Sleep(2 * holdBack)
+		g.happened <- text("4", at(4)) // later than anything waits for, but the end
+		time.Sleep(time.Minute)
+		if got, want := story(h), []string{"1", "2", "3", "4", "ended"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+// TestTypingEndsInTime has an agent type who then neither writes nor stops.
+func TestTypingEndsInTime(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		began := time.Now()
+		var got []string
+		g.happened <- occurrence{what: typing{on: true, lasts: 5 * time.Second}}
+		time.Sleep(time.Minute)
+		for e := h.Await("c"); ; e = h.Await("c") {
+			if p, ok := e.Payload.(sdk.AgentTyping); ok {
+				got = append(got, fmt.Sprint(p.Typing))
+				if !p.Typing {
+					break
+				}
+			}
+		}
+		if !slices.Equal(got, []string{"true", "false"}) || time.Since(began) != time.Minute {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// TestNoMoreThanTwoASecond sends as fast as it can.
+func TestNoMoreThanTwoASecond(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		began := time.Now()
+		for i := range 7 {
+			id := fmt.Sprint("m", i)
+			if deskID, err := c.deliver(t.Context(), message{id: id, text: id, first: true}); err != nil || deskID != "desk-"+id {
+				t.Errorf("%s: %s, %v", id, deskID, err)
+			}
+		}
+		if took := time.Since(began); took != 3*perSecond {
+			t.Errorf("7 messages took %s", took)
+		}
+		st, err := readState(h.State("c"))
+		if err != nil || st.Sent.MessageID != "m6" {
+			t.Errorf("the state knows of %+v, %v", st.Sent, err)
+		}
+	})
+}

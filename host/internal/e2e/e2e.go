@@ -49,7 +49,7 @@ func Main(m *testing.M, plugins ...string) int {
 	return m.Run()
 }
 
-func build(race bool, file, source string) error {
+func build(race bool, file, source string) error { //nolint:unparam // raceEnabled is the build's
 	cmd := exec.Command("go", "build", fmt.Sprintf("-race=%t", race), "-o", file, source)
 	cmd.Dir = Root()
 	if out, err := cmd.CombinedOutput(); err != nil {

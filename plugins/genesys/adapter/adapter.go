@@ -226,7 +226,7 @@ func (d *Desk) forget(c *chat) {
 }
 
 // open returns the open chat with an id, or has a new one served.
-func (d *Desk) open(id string, st state, make func() guest) (*chat, error) {
+func (d *Desk) open(id string, st state, newGuest func() guest) (*chat, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c := d.chats[id]; c != nil {
@@ -235,7 +235,7 @@ func (d *Desk) open(id string, st state, make func() guest) (*chat, error) {
 	if d.reading.Err() != nil {
 		return nil, sdk.Fail(sdk.Retry, "the plugin is about to end")
 	}
-	c := newChat(d, id, st, make())
+	c := newChat(d, id, st, newGuest())
 	d.chats[id] = c
 	c.start()
 	return c, nil

@@ -374,7 +374,7 @@ func (c *chat) tellNext() {
 	steps = c.typingSteps(&q, steps)
 	for i := range steps {
 		s := &steps[i]
-		ev := &sdk.Event{ChatID: c.id, ID: s.id, Time: q.occurrence.at, Payload: s.payload}
+		ev := &sdk.Event{ChatID: c.id, ID: s.id, Time: q.at, Payload: s.payload}
 		switch q.what.(type) {
 		case typing, waits:
 		default:

@@ -73,81 +73,104 @@ type step struct {
 // state is also returned if there is nothing to tell. Each step's state is such
 // that a process which resumes from it tells the steps that follow, and no others.
 func (st state) steps(o *occurrence) ([]step, state) {
-	var all []step
-	tell := func(suffix string, p sdk.Payload) {
-		all = append(all, step{eventID(o.id, suffix), p, st})
-	}
-	join := func(a *agent) {
-		if st.Agent != nil && st.Agent.ID == a.ID || st.Agent != nil && a.Bot {
-			return // a machine's word while a person is there is no hand-over to it
-		}
-		if st.Agent != nil && !st.Transferring {
-			st.Transferring = true
-			tell("transfer", sdk.TransferStarted{Agent: a.toSDK()})
-		}
-		st.Agent, st.Served, st.Transferring = a, true, false
-		tell("joined", sdk.AgentJoined{Agent: *a.toSDK()})
-	}
+	t := &telling{id: o.id, st: st}
 	switch w := o.what.(type) {
 	case said:
 		id := ""
 		if w.agent != nil {
-			join(w.agent)
+			t.join(w.agent)
 			id = w.agent.ID
 		}
-		st.remember(o.id, o.at)
 		if len(w.parts) > 0 {
-			tell("", sdk.MessageToUser{MessageID: eventID(o.id, ""), AgentID: id, Parts: w.parts})
+			t.tell("", sdk.MessageToUser{MessageID: o.id, AgentID: id, Parts: w.parts})
 		}
-		return all, st
 	case came:
-		join(&w.agent)
+		t.join(&w.agent)
 	case went:
 		if st.Agent != nil && (w.agentID == "" || w.agentID == st.Agent.ID) {
-			left := st.Agent.ID
-			st.Agent = nil
-			tell("left", sdk.AgentLeft{AgentID: left})
+			t.leave()
 		}
 	case present:
 		if st.Agent != nil && !slices.ContainsFunc(w.agents, func(a agent) bool { return a.ID == st.Agent.ID }) {
-			left := st.Agent.ID
-			st.Agent = nil
-			tell("left", sdk.AgentLeft{AgentID: left})
+			t.leave()
 		}
-		if st.Agent == nil && len(w.agents) > 0 {
-			join(&w.agents[0])
+		if t.st.Agent == nil && len(w.agents) > 0 {
+			t.join(&w.agents[0])
 		}
 	case called:
 		// The first one to be called is no transfer, and so is who is there already.
-		if st.Served && (st.Agent == nil || st.Agent.ID != w.agent.ID) && !st.Transferring {
-			st.Transferring = true
-			tell("transfer", sdk.TransferStarted{Agent: w.agent.toSDK()})
+		if st.Served && (st.Agent == nil || st.Agent.ID != w.agent.ID) {
+			t.transfer(&w.agent)
 		}
+	case linked:
+		t.st.Away = w.lost
+		t.tell("", sdk.ErrorStatus{Kind: sdk.LinkTrouble, Disconnected: w.lost, LogMessage: "the connection to the conversation at Genesys"})
+	case over:
+		t.tell("", sdk.AgentEndedChat{Reason: w.reason})
+	case kept:
+		t.tell("", sdk.StateSaved{})
+	default:
+		return st.passing(w), st
+	}
+	if o.listed {
+		t.st.remember(o.id, o.at)
+		if n := len(t.all); n > 0 {
+			t.all[n-1].after = t.st
+		}
+	}
+	return t.all, t.st
+}
+
+// passing is news that changes nothing and is not kept.
+func (st state) passing(what any) []step {
+	switch w := what.(type) {
 	case typing:
 		id := ""
 		if st.Agent != nil {
 			id = st.Agent.ID
 		}
-		return []step{{"", sdk.AgentTyping{Typing: w.on, AgentID: id}, st}}, st
+		return []step{{"", sdk.AgentTyping{Typing: w.on, AgentID: id}, st}}
 	case waits:
 		if st.Agent == nil {
-			return []step{{"", sdk.AvailabilityChanged{WaitMinutes: &w.minutes}, st}}, st
-		}
-	case linked:
-		st.Away = w.lost
-		tell("", sdk.ErrorStatus{Kind: sdk.LinkTrouble, Disconnected: w.lost, LogMessage: "the connection to the conversation at Genesys"})
-	case over:
-		tell("", sdk.AgentEndedChat{Reason: w.reason})
-	case kept:
-		tell("", sdk.StateSaved{})
-	}
-	if o.listed {
-		st.remember(o.id, o.at)
-		if n := len(all); n > 0 {
-			all[n-1].after = st
+			return []step{{"", sdk.AvailabilityChanged{WaitMinutes: &w.minutes}, st}}
 		}
 	}
-	return all, st
+	return nil
+}
+
+// telling gathers the steps of one occurrence.
+type telling struct {
+	id  string
+	st  state
+	all []step
+}
+
+func (t *telling) tell(suffix string, p sdk.Payload) {
+	t.all = append(t.all, step{eventID(t.id, suffix), p, t.st})
+}
+
+func (t *telling) join(a *agent) {
+	if t.st.Agent != nil {
+		if t.st.Agent.ID == a.ID || a.Bot {
+			return // a machine's word while somebody is there is no hand-over to it
+		}
+		t.transfer(a)
+	}
+	t.st.Agent, t.st.Served, t.st.Transferring = a, true, false
+	t.tell("joined", sdk.AgentJoined{Agent: *a.toSDK()})
+}
+
+func (t *telling) transfer(to *agent) {
+	if !t.st.Transferring {
+		t.st.Transferring = true
+		t.tell("transfer", sdk.TransferStarted{Agent: to.toSDK()})
+	}
+}
+
+func (t *telling) leave() {
+	left := t.st.Agent.ID
+	t.st.Agent = nil
+	t.tell("left", sdk.AgentLeft{AgentID: left})
 }
 
 // toSDK is the agent as the host has it.

@@ -204,11 +204,11 @@ func TestPace(t *testing.T) {
 	for range 5 {
 		at = append(at, p.reserve(now).Round(time.Millisecond))
 	}
-	want := []time.Duration{0, 0, perSecond, perSecond, 2 * perSecond}
+	want := []time.Duration{0, 0, paceWindow, paceWindow, 2 * paceWindow}
 	if !slices.Equal(at, want) {
 		t.Errorf("%v, want %v", at, want)
 	}
-	if p.free(now.Add(perSecond)) || !p.free(now.Add(3*perSecond)) {
+	if p.free(now.Add(paceWindow)) || !p.free(now.Add(3*paceWindow)) {
 		t.Error("a place is free too early, or too late")
 	}
 }

@@ -15,9 +15,9 @@ const (
 	maxOwn = 32
 	// typingEvery is how often the vendor wants to hear at most that the user types.
 	typingEvery = 5 * time.Second
-	// perSecond is how long the vendor counts messages of a session, of which it
+	// paceWindow is how long the vendor counts messages of a session, of which it
 	// takes two; a little more, since it counts when they arrive.
-	perSecond = 1050 * time.Millisecond
+	paceWindow = 1050 * time.Millisecond
 )
 
 // unsent is the message that is on its way to the desk. There is at most one.
@@ -256,12 +256,12 @@ func (c *chat) userTypes(ctx context.Context) error {
 // pace keeps a session to the vendor's two messages a second.
 type pace struct{ last [2]time.Time }
 
-func (p *pace) free(now time.Time) bool { return now.Sub(p.last[0]) >= perSecond }
+func (p *pace) free(now time.Time) bool { return now.Sub(p.last[0]) >= paceWindow }
 
 // reserve takes the next place and returns how long it is until then.
 func (p *pace) reserve(now time.Time) time.Duration {
 	at := now
-	if next := p.last[0].Add(perSecond); next.After(at) {
+	if next := p.last[0].Add(paceWindow); next.After(at) {
 		at = next
 	}
 	p.last = [2]time.Time{p.last[1], at}

@@ -228,7 +228,7 @@ func TestNoMoreThanTwoASecond(t *testing.T) {
 				t.Errorf("%s: %s, %v", id, deskID, err)
 			}
 		}
-		if took := time.Since(began); took != 3*perSecond {
+		if took := time.Since(began); took != 3*paceWindow {
 			t.Errorf("7 messages took %s", took)
 		}
 		st, err := readState(h.State("c"))

@@ -241,7 +241,7 @@ func (c *Client) Dial(ctx context.Context, u *url.URL, silence time.Duration) (*
 	if c.origin != "" {
 		header.Set("Origin", c.origin)
 	}
-	conn, resp, err := c.dialer.DialContext(ctx, u.String(), header)
+	conn, resp, err := c.dialer.DialContext(ctx, u.String(), header) //nolint:bodyclose // it is read already, says the dialer
 	if err != nil {
 		if resp != nil {
 			text, _ := io.ReadAll(resp.Body)

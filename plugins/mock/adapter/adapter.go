@@ -161,9 +161,7 @@ func (d *Desk) StartChat(ctx context.Context, req *sdk.StartChatRequest) (*sdk.S
 	conv, err := d.client.Start(ctx, req.ChatID, start)
 	if err != nil {
 		f := failure(err)
-		if f.Kind != sdk.OutcomeUnknown {
-			d.release(c)
-		}
+		d.notStarted(c, f.Kind != sdk.OutcomeUnknown)
 		return nil, f
 	}
 	return &sdk.StartChatResponse{State: d.started(c, conv)}, nil

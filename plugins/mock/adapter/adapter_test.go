@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +98,44 @@ func TestStartAndSendAreIdempotent(t *testing.T) {
 		if k := kindOf(t, err); k != sdk.ChatUnknown {
 			t.Errorf("the end of an unknown chat: %v", k)
 		}
+	})
+}
+
+// Of two starts at once the desk declines the one, then takes the other.
+func TestDeclinedStartLeavesTheChatToAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		desk := newDesk(t, `{}`)
+		var starts atomic.Int32
+		decline, take := make(chan struct{}), make(chan struct{})
+		d := connect(t, h, deskURL, newWire(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut {
+				if starts.Add(1) == 1 {
+					<-decline
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				<-take
+			}
+			desk.ServeHTTP(w, r)
+		})))
+		outcomes := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c1", Attempt: 1})
+				outcomes <- err
+			}()
+			synctest.Wait()
+		}
+		close(decline)
+		if k := kindOf(t, <-outcomes); k != sdk.Retry {
+			t.Errorf("the declined start: %v", k)
+		}
+		close(take)
+		if err := <-outcomes; err != nil {
+			t.Fatal(err)
+		}
+		h.awaitLast(t, "c1", "Ada joined")
 	})
 }
 

@@ -32,8 +32,9 @@ type chat struct {
 	// idle is closed when emitting ends; nil if nobody waits for it.
 	idle chan struct{}
 	// starting is set until the desk has taken the chat, resuming until it has
-	// confirmed that it knows it.
+	// confirmed that it knows it. starts counts the calls that try to start it.
 	starting, resuming bool
+	starts             int
 	// ending is set once the host has asked for the end, quiesced when another
 	// process is about to have the chat, dropped when this one has let it go.
 	ending, quiesced, dropped bool
@@ -98,6 +99,7 @@ func (d *Desk) take(id string, st state) *chat {
 		c.starting = true
 		d.chats[id] = c
 	}
+	c.starts++
 	return c
 }
 
@@ -114,6 +116,7 @@ func (d *Desk) started(c *chat, conv *deskapi.Conversation) *sdk.ResumeState {
 		c.conversation, c.taken, c.cursor = conv.ID, 0, 0
 	}
 	c.starting = false
+	c.starts--
 	if c.missed || conv.Seq > c.taken {
 		c.missed = false
 		d.fallBehind(c)
@@ -121,11 +124,13 @@ func (d *Desk) started(c *chat, conv *deskapi.Conversation) *sdk.ResumeState {
 	return state{Conversation: c.conversation, Cursor: c.cursor, Away: c.away}.resume()
 }
 
-// release lets a chat go whose start the desk has declined.
-func (d *Desk) release(c *chat) {
+// notStarted ends an attempt to start a chat. One that the desk has declined is
+// let go, unless it was or is about to be taken by another.
+func (d *Desk) notStarted(c *chat, declined bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if c.starting {
+	c.starts--
+	if declined && c.starting && c.starts == 0 {
 		d.drop(c)
 	}
 }

@@ -277,12 +277,14 @@ func (s *Stream) receive(conn Conn) error {
 		if err != nil {
 			return fmt.Errorf("event stream: %w", err)
 		}
-		ack := req.GetAck()
-		if ack == nil {
-			return errors.New("event stream: the host must send nothing but EventsAck after EventsOpen")
-		}
-		if err := s.settle(ack); err != nil {
-			return err
+		switch kind := req.GetKind().(type) {
+		case *deskv1.EventsRequest_Ack:
+			if err := s.settle(kind.Ack); err != nil {
+				return err
+			}
+		case *deskv1.EventsRequest_Open:
+			return errors.New("event stream: the host must send EventsOpen once")
+		default: // of a host that knows more
 		}
 	}
 }

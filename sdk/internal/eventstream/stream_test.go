@@ -161,6 +161,17 @@ func (f *fixture) waits(r chan result) {
 	}
 }
 
+func TestWhatANewerHostSendsIsIgnored(t *testing.T) {
+	start(t, func(f *fixture) {
+		f.host.open(&deskv1.EventsOpen{})
+		f.host.requests <- new(deskv1.EventsRequest)
+		a := f.emit(f.Context(), "c", "1")
+		f.sent("c/1")
+		f.host.ack(1)
+		f.settled(a)
+	})
+}
+
 func TestEmitReturnsOnAcknowledgementOnly(t *testing.T) {
 	start(t, func(f *fixture) {
 		a := f.emit(f.Context(), "c", "1")

@@ -200,8 +200,7 @@ func ExampleResumer() {
 // A Failure tells the host what became of a call, and what to do next.
 func ExampleFailure() {
 	_, err := (&acme{}).StartChat(context.Background(), &sdk.StartChatRequest{ChatID: "c-1", Attempt: 1})
-	var failure *sdk.Failure
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*sdk.Failure](err); ok {
 		fmt.Println(failure.Kind, "in", failure.RetryAfter)
 	}
 	// Output: retry in 10s

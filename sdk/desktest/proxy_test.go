@@ -22,6 +22,9 @@ import (
 	"github.com/deskhost/deskhost/sdk/desktest"
 )
 
+// resumed is SIGCONT, where there is one.
+var resumed os.Signal
+
 // rightName is the plugin behind every wrong one.
 const rightName = "mock"
 
@@ -79,7 +82,7 @@ func serveFault(name string) {
 	}
 	if p.fault.endsWhenPaused {
 		goesOn := make(chan os.Signal, 1)
-		signal.Notify(goesOn, syscall.SIGCONT)
+		signal.Notify(goesOn, resumed)
 		go func() {
 			<-goesOn
 			os.Exit(1)

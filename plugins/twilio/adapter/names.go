@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/deskhost/deskhost/plugins/twilio/client"
 )
 
 const (
@@ -36,7 +38,13 @@ func (d *Desk) name(ctx context.Context, identity string) string {
 	if ok && time.Since(known.at) < nameFor {
 		return known.text
 	}
-	text, err := d.client.DisplayName(ctx, identity)
+	ctx, cancel := context.WithTimeout(ctx, whoTimeout)
+	defer cancel()
+	var text string
+	err := client.Retry(ctx, func() (err error) {
+		text, err = d.client.DisplayName(ctx, identity)
+		return err
+	})
 	if err != nil {
 		d.log.Warn("Twilio does not tell an agent's display name; another is shown", "error", err)
 		if ok {

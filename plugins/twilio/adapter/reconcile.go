@@ -16,6 +16,9 @@ import (
 const (
 	// lookTimeout bounds one look at a conversation.
 	lookTimeout = 20 * time.Second
+	// whoTimeout bounds the questions who somebody is. What is not answered by
+	// then keeps nobody from joining.
+	whoTimeout = 3 * time.Second
 	// Types of an interaction's people.
 	agentType      = "agent"
 	supervisorType = "supervisor"
@@ -222,12 +225,15 @@ func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) {
 // who is who: then the first are taken for as many agents as there are. Where
 // it knows of no supervisor all are agents.
 func (d *Desk) setApart(ctx context.Context, c *chat, v *view, known int) error {
-	i, err := d.interaction(ctx, &c.state)
-	if err != nil || i == nil {
+	ctx, cancel := context.WithTimeout(ctx, whoTimeout)
+	defer cancel()
+	var people []client.ChannelParticipant
+	err := client.Retry(ctx, func() (err error) {
+		if v.interaction, err = d.interaction(ctx, &c.state); v.interaction != nil {
+			people, err = d.client.ChannelParticipants(ctx, *v.interaction)
+		}
 		return err
-	}
-	v.interaction = i
-	people, err := d.client.ChannelParticipants(ctx, *i)
+	})
 	switch {
 	case err != nil && client.As(err).NotFound():
 		return nil

@@ -8,6 +8,8 @@
 // code, nor of any vendor: the desk behind the plugin is played by a [Script],
 // and what cannot be played is reported as not tested, never as passed. Tests
 // of plugins call [Run], "deskhost plugin verify" calls [Verify].
+//
+// For unit tests of a desk, without a process, there is [Host].
 package desktest
 
 import (

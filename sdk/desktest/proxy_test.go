@@ -22,9 +22,6 @@ import (
 	"github.com/deskhost/deskhost/sdk/desktest"
 )
 
-// resumed is SIGCONT, where there is one.
-var resumed os.Signal
-
 // rightName is the plugin behind every wrong one.
 const rightName = "mock"
 

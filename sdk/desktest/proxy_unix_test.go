@@ -2,6 +2,10 @@
 
 package desktest_test
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
 
-func init() { resumed = syscall.SIGCONT }
+// resumed is what a process gets that goes on after it was stopped.
+var resumed os.Signal = syscall.SIGCONT

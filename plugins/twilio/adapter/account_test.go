@@ -35,8 +35,6 @@ type account struct {
 
 	mu   sync.Mutex
 	desk http.Handler // takes the webhooks
-	// statuses are what webhooks were answered with.
-	statuses []int
 	// calls counts the calls of the API by method and last part of the path.
 	calls map[string]int
 	// refuse is the next call to be refused; empty: none.
@@ -71,11 +69,7 @@ func newAccountWith(t testing.TB, o twiliotest.Options) *account {
 		a.mu.Lock()
 		desk := a.desk
 		a.mu.Unlock()
-		seen := &statusWriter{ResponseWriter: w}
-		desk.ServeHTTP(seen, r)
-		a.mu.Lock()
-		a.statuses = append(a.statuses, seen.status)
-		a.mu.Unlock()
+		desk.ServeHTTP(w, r)
 	})))
 	a.url, a.webhooks = api.URL, door.URL+"/webhooks/support/"
 	t.Cleanup(func() {
@@ -84,17 +78,6 @@ func newAccountWith(t testing.TB, o twiliotest.Options) *account {
 		door.Close()
 	})
 	return a
-}
-
-type statusWriter struct {
-	http.ResponseWriter
-
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
 }
 
 // failAt has the next call of that method and last part of the path refused.

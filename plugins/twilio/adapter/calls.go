@@ -48,6 +48,12 @@ func (d *Desk) SendMessageToAgent(ctx context.Context, req *sdk.SendMessageReque
 	m, err := d.post(ctx, conv, st.Identity, req, req.Attempt > 1)
 	if err != nil {
 		f := failure(err)
+		if f.Kind == sdk.ChatUnknown {
+			// One answer alone may come from where the conversation is not known yet.
+			if _, again := conv.State(ctx); !client.As(again).NotFound() {
+				f.Kind = sdk.Retry
+			}
+		}
 		if f.Kind == sdk.ChatUnknown || f.Kind == sdk.ChatOver {
 			// The last words and the end come on the stream.
 			d.mu.Lock()

@@ -396,21 +396,25 @@ func (d *Desk) UserTyping(ctx context.Context, req *sdk.UserTypingRequest) error
 
 // ResumeChat reads on from the cursor in the chat's state.
 func (d *Desk) ResumeChat(ctx context.Context, req *sdk.ResumeChatRequest) error {
-	if c := d.find(req.ChatID); c != nil {
-		return c.awaitOpen(ctx)
+	c := d.find(req.ChatID)
+	if c == nil {
+		if req.State == nil {
+			return sdk.Fail(sdk.ChatUnknown, "the chat has no state to resume from")
+		}
+		st, err := d.stateOf(req.State)
+		if err != nil {
+			return err
+		}
+		if c, err = d.open(req.ChatID, st, func() guest { return d.guest(req.ChatID, &req.Context, nil) }); err != nil {
+			return err
+		}
 	}
-	if req.State == nil {
-		return sdk.Fail(sdk.ChatUnknown, "the chat has no state to resume from")
+	err := c.awaitOpen(ctx)
+	if f := (*sdk.Failure)(nil); errors.As(err, &f) && f.Kind == sdk.Invalid {
+		// The conversation lives on while an operator sets right what is wrong.
+		return &sdk.Failure{Kind: sdk.Retry, Err: f.Err}
 	}
-	st, err := d.stateOf(req.State)
-	if err != nil {
-		return err
-	}
-	c, err := d.open(req.ChatID, st, func() guest { return d.guest(req.ChatID, &req.Context, nil) })
-	if err != nil {
-		return err
-	}
-	return c.awaitOpen(ctx)
+	return err
 }
 
 // QuiesceChat lets a chat go once the host has all that was read of it. A chat of a

@@ -154,7 +154,9 @@ func (d *Desk) tellWaiting() {
 			continue
 		}
 		for _, c := range waiting {
-			c.take(&occurrence{what: waits{*answer.WaitMinutes}})
+			c.mu.Lock()
+			c.push(&occurrence{what: waits{*answer.WaitMinutes}}, 0)
+			c.mu.Unlock()
 		}
 	}
 }

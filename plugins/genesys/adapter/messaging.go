@@ -103,7 +103,7 @@ func (g *messaging) history(ctx context.Context, conn *webmessaging.Conn, st *st
 		return nil, err
 	}
 	var all []webmessaging.Message
-	for page := 1; page <= maxPages; page++ {
+	for page := 1; ; page++ {
 		h, err := g.client.History(ctx, jwt, page)
 		if err != nil {
 			return nil, err
@@ -114,6 +114,10 @@ func (g *messaging) history(ctx context.Context, conn *webmessaging.Conn, st *st
 			last = page >= h.Pages
 		}
 		if last || len(h.Entities) == 0 || newestFirst(all) && st.reached(all[len(all)-1].Channel.Time.Time) {
+			break
+		}
+		if page == maxPages {
+			g.log.Warn("a history is read no further back; what is older is left out", "chat_id", g.chatID, "messages", len(all))
 			break
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,7 +40,7 @@ func (g *fakeGuest) connect(context.Context, *state) (link, *past, error) {
 	if err := g.connects(g.n); err != nil {
 		return nil, nil, err
 	}
-	return &fakeLink{g, make(chan struct{})}, &past{happened: g.missed}, nil
+	return &fakeLink{fakeGuest: g, closed: make(chan struct{})}, &past{happened: g.missed}, nil
 }
 
 func (g *fakeGuest) update(context.Context, link, *sdk.UserContext) error { return nil }
@@ -47,6 +48,7 @@ func (g *fakeGuest) update(context.Context, link, *sdk.UserContext) error { retu
 type fakeLink struct {
 	*fakeGuest
 
+	once   sync.Once
 	closed chan struct{}
 }
 
@@ -67,15 +69,9 @@ func (l *fakeLink) send(_ context.Context, id, _ string) (string, time.Time, err
 func (l *fakeLink) typing(context.Context) error { return nil }
 func (l *fakeLink) end(context.Context) error    { return nil }
 func (l *fakeLink) ping(time.Duration) error     { return nil }
-func (l *fakeLink) close() {
-	select {
-	case <-l.closed:
-	default:
-		close(l.closed)
-	}
-}
+func (l *fakeLink) close()                       { l.once.Do(func() { close(l.closed) }) }
 
-// withGuest has a chat served at a vendor in memory, in time that does not pass.
+// withGuest has a chat served at a vendor in memory, in faked time.
 func withGuest(t *testing.T, connects func(n int) error, test func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := desktest.NewHost(t)
@@ -94,6 +90,12 @@ func withGuest(t *testing.T, connects func(n int) error, test func(t *testing.T,
 			t.Error(err)
 		}
 	})
+}
+
+// pass lets faked time pass, and all that happens in it.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // story is what the host was told, with the time since the beginning.
@@ -127,7 +129,7 @@ func text(id string, at time.Time) occurrence {
 func TestAShortLossIsNotTold(t *testing.T) {
 	withGuest(t, unavailable(2, 4), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
 		g.losses <- errors.New("cut")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if got := story(h); got != nil || g.n != 4 {
 			t.Errorf("%q after %d connects", got, g.n)
 		}
@@ -138,7 +140,7 @@ func TestALongLossIsTold(t *testing.T) {
 	withGuest(t, unavailable(2, 12), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
 		g.missed = []occurrence{text("meanwhile", time.Now())}
 		g.losses <- errors.New("cut")
-		time.Sleep(3 * time.Minute)
+		pass(3 * time.Minute)
 		if got, want := story(h), []string{"lost true", "meanwhile", "lost false"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -153,7 +155,7 @@ func TestALongLossIsTold(t *testing.T) {
 func TestALossWithoutEndIsGivenUp(t *testing.T) {
 	withGuest(t, unavailable(2, 1000), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
 		g.losses <- errors.New("cut")
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if got, want := story(h), []string{"lost true", "ended"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -169,7 +171,7 @@ func TestALossWithoutEndIsGivenUp(t *testing.T) {
 func TestTooManyConnections(t *testing.T) {
 	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
 		g.losses <- errCrowded
-		time.Sleep(3 * time.Minute)
+		pass(3 * time.Minute)
 		if got, want := story(h), []string{"lost true", "lost false"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -186,11 +188,11 @@ func TestEventsThatOvertake(t *testing.T) {
 		g.happened <- occurrence{id: "ended", at: at(5), what: over{}}
 		g.happened <- text("3", at(3))
 		g.happened <- text("1", at(1))
-		time.Sleep(holdBack / 2)
+		pass(holdBack / 2)
 		g.happened <- text("2", at(2))
-		time.Sleep(2 * holdBack)
+		pass(2 * holdBack)
 		g.happened <- text("4", at(4)) // later than anything waits for, but the end
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if got, want := story(h), []string{"1", "2", "3", "4", "ended"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -203,7 +205,7 @@ func TestTypingEndsInTime(t *testing.T) {
 		began := time.Now()
 		var got []string
 		g.happened <- occurrence{what: typing{on: true, lasts: 5 * time.Second}}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		for e := h.Await("c"); ; e = h.Await("c") {
 			if p, ok := e.Payload.(sdk.AgentTyping); ok {
 				got = append(got, fmt.Sprint(p.Typing))

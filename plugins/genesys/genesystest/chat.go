@@ -1,6 +1,7 @@
 package genesystest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"net/http"
 	"slices"
@@ -166,7 +167,7 @@ func (s *Server) serveCreate(r *http.Request, body []byte) (any, error) {
 	m := req.MemberInfo
 	g := &chatGuest{s: s, stream: rand.Text(), own: &member{
 		ID: newID(), DisplayName: m.DisplayName, FirstName: m.FirstName, LastName: m.LastName, Email: m.Email, PhoneNumber: m.PhoneNumber,
-		AvatarURL: m.AvatarURL, Role: roleCustomer, JoinDate: stamp(s.options.Now()), Authed: req.MemberAuthToken != "",
+		AvatarURL: m.AvatarURL, Role: roleCustomer, JoinDate: s.stamp(), Authed: req.MemberAuthToken != "",
 		CustomFields: m.CustomFields, State: stateConnected,
 	}}
 	g.members = []*member{g.own}
@@ -175,7 +176,7 @@ func (s *Server) serveCreate(r *http.Request, body []byte) (any, error) {
 	jwt, _ := s.tokens.issue("chat", g.c.id, g.own.ID)
 	return map[string]any{
 		"id": g.c.id, "jwt": jwt, "member": reference{ID: g.own.ID},
-		"eventStreamUri": base(r, "ws", "wss") + "/webchat/streams/" + g.stream,
+		"eventStreamUri": cmp.Or(s.options.StreamURL, base(r, "ws", "wss")) + "/webchat/streams/" + g.stream,
 	}, nil
 }
 
@@ -376,7 +377,7 @@ func (s *Server) serveMessage(r *http.Request, body []byte, g *chatGuest) (any, 
 func (g *chatGuest) message(from *member, kind, body string) *chatMessage {
 	return &chatMessage{
 		ID: newID(), Conversation: reference{ID: g.c.id}, Sender: reference{ID: from.ID}, Body: body, BodyType: kind,
-		Timestamp: stamp(g.s.options.Now()),
+		Timestamp: g.s.stamp(),
 	}
 }
 
@@ -397,14 +398,14 @@ type typingIndicator struct {
 }
 
 func (g *chatGuest) types(from *member) *typingIndicator {
-	t := &typingIndicator{newID(), reference{ID: g.c.id}, reference{ID: from.ID}, stamp(g.s.options.Now())}
+	t := &typingIndicator{newID(), reference{ID: g.c.id}, reference{ID: from.ID}, g.s.stamp()}
 	g.tell("messages", "typing-indicator", t)
 	return t
 }
 
 // enter adds a member.
 func (g *chatGuest) enter(role, name, state string) *member {
-	m := &member{ID: newID(), DisplayName: name, Role: role, State: state, JoinDate: stamp(g.s.options.Now())}
+	m := &member{ID: newID(), DisplayName: name, Role: role, State: state, JoinDate: g.s.stamp()}
 	g.members = append(g.members, m)
 	g.change(m)
 	return m
@@ -417,7 +418,7 @@ func (g *chatGuest) to(m *member, state string) {
 	}
 	m.State = state
 	if state == stateDisconnected {
-		m.LeaveDate = stamp(g.s.options.Now())
+		m.LeaveDate = g.s.stamp()
 	}
 	g.change(m)
 }
@@ -431,7 +432,7 @@ func (g *chatGuest) change(m *member) {
 	}
 	for range times {
 		g.tell("members", "member-change", memberChange{
-			Conversation: reference{ID: g.c.id}, Member: reference{ID: m.ID, State: m.State}, Timestamp: stamp(g.s.options.Now()),
+			Conversation: reference{ID: g.c.id}, Member: reference{ID: m.ID, State: m.State}, Timestamp: g.s.stamp(),
 		})
 	}
 }

@@ -139,13 +139,13 @@ func (s *Server) upload(r *http.Request, content []byte) *apiError {
 		return errForbidden
 	case len(content) != f.size:
 		f.session.pass(notice("UploadFailureEvent", map[string]any{
-			"attachmentId": f.id, "errorCode": 4002, "timestamp": stamp(s.options.Now()),
+			"attachmentId": f.id, "errorCode": 4002, "timestamp": s.stamp(),
 			"errorMessage": fmt.Sprintf("%d bytes were announced", f.size),
 		}))
 	default:
 		f.content, f.uploaded = content, true
 		f.session.pass(notice("UploadSuccessEvent", map[string]any{
-			"attachmentId": f.id, "downloadUrl": f.url(f.session.base), "timestamp": stamp(s.options.Now()),
+			"attachmentId": f.id, "downloadUrl": f.url(f.session.base), "timestamp": s.stamp(),
 		}))
 	}
 	return nil

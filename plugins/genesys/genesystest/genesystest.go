@@ -75,6 +75,9 @@ type Options struct {
 	// Heartbeat is how often an event stream of Web Chat says that it lives; by
 	// default every 30 s.
 	Heartbeat time.Duration
+	// StreamURL is where event streams of Web Chat are said to be, as in
+	// wss://streaming.example.com; by default, where the simulator is.
+	StreamURL string
 	// MaxSockets is how many connections a session of Web Messaging may have; by
 	// default 5. One more closes the oldest.
 	MaxSockets int
@@ -141,6 +144,7 @@ type Server struct {
 	streams  map[string]*chatGuest
 	faults   map[string][]fault
 	onQueue  int
+	stamped  time.Time // the latest time that was told
 	tokens   *tokens
 	codes    map[string]bool // of sign-ins and refresh tokens that are used up
 	calls    callCount
@@ -238,5 +242,13 @@ func isUUID(text string) bool {
 	return true
 }
 
-// stamp writes a time as the vendor does.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+// stamp writes the time as the vendor does. No two are the same, so that times
+// tell the order of what agents say, who are not as quick as scripts.
+func (s *Server) stamp() string {
+	now := s.options.Now().Truncate(time.Millisecond)
+	if !now.After(s.stamped) {
+		now = s.stamped.Add(time.Millisecond)
+	}
+	s.stamped = now
+	return now.UTC().Format("2006-01-02T15:04:05.000Z")
+}

@@ -409,7 +409,7 @@ func (m *guestMessage) attributes(tracingID string) (attributes map[string]strin
 
 // echo is the guest's own message as it comes back.
 func (x *session) echo(m *structured, tracingID string) *reply {
-	now := stamp(x.s.options.Now())
+	now := x.s.stamp()
 	m.ID, m.Direction = newID(), "Inbound"
 	m.Channel = &messageChannel{Time: &now, MessageID: newID()}
 	m.Metadata = map[string]string{"correlationId": newID()}
@@ -420,7 +420,7 @@ func (x *session) echo(m *structured, tracingID string) *reply {
 
 // outbound is a message of the desk's.
 func (x *session) outbound(agent string, m *structured) *reply {
-	now := stamp(x.s.options.Now())
+	now := x.s.stamp()
 	m.ID, m.Direction = newID(), "Outbound"
 	m.Channel = &messageChannel{Time: &now, Type: "Private"}
 	if agent != "" {

@@ -244,6 +244,7 @@ func TestVendors(t *testing.T) {
 			d, h := startVendor(t, &vendors[i])
 			t.Run("two chats", func(t *testing.T) { twoChats(t, d, h) })
 			t.Run("plugin killed", func(t *testing.T) { killedAtVendor(t, d, h) })
+			t.Run("plugin reloaded", func(t *testing.T) { reloadedAtVendor(t, d, h) })
 			if d.cut != "" {
 				t.Run("connection cut 100 times", func(t *testing.T) { cutAtVendor(t, d, h) })
 			}
@@ -332,6 +333,29 @@ func killedAtVendor(t *testing.T, d *vendorDesk, h *Host) {
 	}
 	if d := h.Desk("support"); d.State != "ready" {
 		t.Errorf("the desk is %+v", d)
+	}
+	expect(t, p, http.StatusNoContent, http.MethodDelete, "/chat", nil)
+}
+
+// reloadedAtVendor hands a chat over to a new process again and again, while both
+// sides write.
+func reloadedAtVendor(t *testing.T, d *vendorDesk, h *Host) {
+	p := h.Open(nil)
+	defer p.Close()
+	chat := p.Start("c1")
+	var byAgent, byUser []string
+	for i := range 3 {
+		h.CLI("plugin", "reload", "support")
+		for j := range 4 {
+			agent, user := fmt.Sprintf("agent %d.%d", i, j), fmt.Sprintf("user %d.%d", i, j)
+			byAgent, byUser = append(byAgent, agent), append(byUser, user)
+			d.must(t, "agent_says", chat, agent)
+			p.Send(fmt.Sprintf("m%d.%d", i, j), user)
+		}
+		p.AwaitAll("what was said", isDelivered(fmt.Sprintf("m%d.3", i)), AgentSays(byAgent[len(byAgent)-1]))
+	}
+	if err := d.said(p, chat, byAgent, byUser); err != nil {
+		t.Error(err)
 	}
 	expect(t, p, http.StatusNoContent, http.MethodDelete, "/chat", nil)
 }

@@ -259,7 +259,12 @@ func checkChildren(t *trial) {
 	t.chat(s)
 	t.must("closing its standard input", s.lifeline.Close())
 	t.wantExit(s, "the end of its standard input")
-	if !t.eventually(endTime/5, func() bool { return !groupLives(s.cmd.Process) }) {
+	ended := t.eventually(endTime/5, func() bool {
+		left, err := groupLives(s.cmd.Process)
+		t.must("looking for what it has started", err)
+		return !left
+	})
+	if !ended {
 		t.failf("a process that it has started lives on")
 	}
 }

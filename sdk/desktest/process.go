@@ -219,8 +219,10 @@ func (p *process) end() {
 // kill is end, and leaves nothing behind.
 func (p *process) kill() {
 	p.end()
-	if p.cmd != nil && p.cmd.Process != nil && groupLives(p.cmd.Process) {
-		killGroup(p.cmd.Process) // what it started and has left
+	if p.cmd != nil && p.cmd.Process != nil {
+		if left, err := groupLives(p.cmd.Process); left && err == nil {
+			killGroup(p.cmd.Process)
+		}
 	}
 	if p.conn != nil {
 		_ = p.conn.Close()
@@ -254,10 +256,12 @@ func (p *process) endsWithin(limit time.Duration) bool {
 	return p.hasEnded()
 }
 
+var errNoSignals = untested("this system has no such signal")
+
 // signal sends a signal, where the system has them.
 func (p *process) signal(s os.Signal) error {
 	if runtime.GOOS == "windows" {
-		return untested("this system has no such signal")
+		return errNoSignals
 	}
 	return p.cmd.Process.Signal(s)
 }

@@ -23,21 +23,21 @@ func (p *process) unpause() error { return p.signal(syscall.SIGCONT) }
 
 // groupLives tells whether anything of a process's group does. What has ended,
 // and is only not reaped, does not live; that can be told where there is /proc.
-func groupLives(p *os.Process) bool {
+func groupLives(p *os.Process) (bool, error) {
 	if syscall.Kill(-p.Pid, 0) != nil {
-		return false
+		return false, nil
 	}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil || len(stats) == 0 {
-		return true
+		return true, nil
 	}
 	for _, file := range stats {
 		stat, _ := os.ReadFile(file) // empty if it has ended meanwhile
 		// pid (name) state parent group …; the name may hold anything.
 		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 		if len(fields) > 2 && string(fields[2]) == strconv.Itoa(p.Pid) && fields[0][0] != 'Z' && fields[0][0] != 'X' {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }

@@ -7,7 +7,7 @@ import (
 
 // This system has neither groups that can be ended as a whole nor signals.
 
-var errNoSignals = untested("this system has no such signal")
+var errNoGroups = untested("this system does not tell which processes belong together")
 
 func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 
@@ -16,4 +16,4 @@ func killGroup(p *os.Process) { _ = p.Kill() }
 func (p *process) pause() error   { return errNoSignals }
 func (p *process) unpause() error { return errNoSignals }
 
-func groupLives(*os.Process) bool { return false }
+func groupLives(*os.Process) (bool, error) { return false, errNoGroups }

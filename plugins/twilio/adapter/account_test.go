@@ -32,9 +32,12 @@ type account struct {
 	t        testing.TB
 	url      string
 	webhooks string
+	// transport is what desks reach the account by; nil: the network.
+	transport http.RoundTripper
 
-	mu   sync.Mutex
-	desk http.Handler // takes the webhooks
+	mu    sync.Mutex
+	isOff bool
+	desk  http.Handler // takes the webhooks
 	// calls counts the calls of the API by method and last part of the path.
 	calls map[string]int
 	// refuse is the next call to be refused; empty: none.
@@ -80,6 +83,19 @@ func newAccountWith(t testing.TB, o twiliotest.Options) *account {
 	return a
 }
 
+// cut has the account not answer at all.
+func (a *account) cut(off bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.isOff = off
+}
+
+func (a *account) isCut() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.isOff
+}
+
 // failAt has the next call of that method and last part of the path refused.
 func (a *account) failAt(call string) {
 	a.mu.Lock()
@@ -113,6 +129,7 @@ func (a *account) config(settings ...string) json.RawMessage {
 func (a *account) connect(h sdk.Host, settings ...string) *adapter.Desk {
 	a.t.Helper()
 	d := adapter.New(h)
+	adapter.SetTransport(d, a.transport)
 	a.t.Cleanup(func() { stop(d) })
 	req := &sdk.ConfigureRequest{DeskName: "support", Config: a.config(settings...)}
 	polls := slices.Contains(settings, byPolling)
@@ -192,6 +209,8 @@ func told(events []*sdk.Event) []string {
 			for _, part := range p.Parts {
 				lines = append(lines, fmt.Sprintf("%s: %v", name, part))
 			}
+		case sdk.ErrorStatus:
+			lines = append(lines, map[bool]string{true: "away", false: "back"}[p.Disconnected])
 		case sdk.AgentReadMessages:
 			lines = append(lines, "read")
 		case sdk.AgentEndedChat:

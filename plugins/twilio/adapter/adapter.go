@@ -15,6 +15,7 @@ package adapter
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -52,6 +53,8 @@ func Plugin(version string) sdk.Plugin {
 type Desk struct {
 	host sdk.Host
 	log  hclog.Logger
+	// transport reaches Twilio; nil: the network.
+	transport http.RoundTripper
 
 	// Set by Configure and not changed afterwards. webhookBase is the address of
 	// the desk's webhooks without the slash at its end; both are empty if Twilio

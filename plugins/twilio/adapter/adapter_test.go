@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/deskhost/deskhost/plugins/twilio/twiliotest"
@@ -195,17 +198,65 @@ func TestSupervisorsByCount(t *testing.T) {
 
 // A user for whom nobody is there or comes is told so, once, and the chat goes on.
 func TestNobodyIsThere(t *testing.T) {
-	a, h := newAccount(t), desktest.NewHost(t)
-	d := a.connect(h, webChats, byPolling, `"unattended_after_s": 1`, `"unattended_text": "Nobody is here."`)
-	begin(t, d, "c1")
-	a.says("c1", "Hello.")
-	await(t, h, "c1", "Ada joined", "Ada: Hello.")
-	a.play(a.Park("c1"))
-	await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada left", "desk: Nobody is here.")
-	send(t, d, "c1", "m1", "Are you there?")
-	a.says("c1", "I am.")
-	await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada left", "desk: Nobody is here.", "Grace joined", "Grace: I am.")
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling, `"unattended_text": "Nobody is here."`)
+		begin(t, d, "c1")
+		time.Sleep(5 * time.Minute) // its task waits for an agent
+		a.says("c1", "Hello.")
+		await(t, h, "c1", "Ada joined", "Ada: Hello.")
+		a.play(a.Park("c1"))
+		time.Sleep(50 * time.Second)
+		await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada left")
+		time.Sleep(5 * time.Minute)
+		await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada left", "desk: Nobody is here.")
+		send(t, d, "c1", "m1", "Are you there?")
+		a.says("c1", "I am.")
+		await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada left", "desk: Nobody is here.", "Grace joined", "Grace: I am.")
+	})
 }
+
+// A user is told when Twilio does not answer for long, and when it does again.
+func TestTwilioIsAway(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		begin(t, d, "c1")
+		a.says("c1", "Hello.")
+		await(t, h, "c1", "Ada joined", "Ada: Hello.")
+		for range 2 {
+			before := told(h.Events("c1"))
+			a.cut(true)
+			time.Sleep(15 * time.Second)
+			await(t, h, "c1", before...) // not yet
+			time.Sleep(time.Minute)
+			await(t, h, "c1", append(before, "away")...)
+			a.says("c1", "Are you there?")
+			a.cut(false)
+			await(t, h, "c1", append(before, "away", "back", "Ada: Are you there?")...)
+		}
+	})
+}
+
+// inMemory runs a test whose desk reaches the account without a network, in fake
+// time.
+func inMemory(t *testing.T, test func(t *testing.T, a *account, h *desktest.Host)) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &account{Simulator: twiliotest.New(twiliotest.Options{}), t: t, url: "http://twilio.test", calls: map[string]int{}}
+		a.transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			if a.isCut() {
+				return nil, &net.OpError{Op: "read", Err: errors.New("the line is cut")}
+			}
+			w := httptest.NewRecorder()
+			a.ServeHTTP(w, r)
+			return w.Result(), nil
+		})
+		t.Cleanup(a.Close)
+		test(t, a, desktest.NewHost(t))
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestGone(t *testing.T) {
 	eachWay(t, func(t *testing.T, way string) {

@@ -15,6 +15,8 @@ const (
 	// but within slowest times the usual pause.
 	quietPart = 20
 	slowest   = 10
+	// quickTries is how often a look that failed is tried again sooner than usual.
+	quickTries = 5
 	// maxHints is how many messages wait for a chat that is busy. What is beyond
 	// is read instead.
 	maxHints = 64
@@ -43,8 +45,9 @@ type chat struct {
 	waiting     []chan<- error
 	// stopLook ends the look that is under way, and does nothing after it.
 	stopLook context.CancelFunc
-	// failures counts the looks that failed in a row, and err is the last's.
+	// failures counts the looks that failed in a row, since then; err is the last's.
 	failures int
+	failing  time.Time
 	err      error
 
 	// active is when something happened last; alone since when no agent was
@@ -135,7 +138,9 @@ func (d *Desk) serve(c *chat) {
 			continue
 		}
 		// The hints are spent, so the next time it takes a look.
-		c.failures++
+		if c.failures++; c.failures == 1 {
+			c.failing = time.Now()
+		}
 		c.look = true
 		if d.open(c) {
 			d.log.Warn("a conversation was not read; it is tried again", "chat_id", c.id, "conversation", c.state.Conversation, "error", err)
@@ -162,7 +167,11 @@ func (d *Desk) pause(c *chat) time.Duration {
 		usual = min(max(usual, time.Since(c.active)/quietPart), slowest*usual)
 	}
 	if c.failures > 0 {
-		return max(client.Pause(c.failures-1, c.err), usual/2)
+		pause := client.Pause(c.failures-1, c.err)
+		if c.failures > quickTries {
+			pause = max(pause, usual)
+		}
+		return pause
 	}
 	// A tenth more or less, so that chats which began together drift apart.
 	return usual - usual/10 + rand.N(usual/5+1)

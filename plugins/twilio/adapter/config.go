@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"time"
 
@@ -70,9 +71,9 @@ func (c *config) unattendedAfter() time.Duration {
 }
 
 // client makes the client of the account.
-func (c *config) client() (*client.Client, error) {
+func (c *config) client(transport http.RoundTripper) (*client.Client, error) {
 	o := client.Options{
-		User: c.AccountSID, Password: c.AuthToken,
+		User: c.AccountSID, Password: c.AuthToken, Transport: transport,
 		ConversationsURL: c.URLs.Conversations, FlexURL: c.URLs.Flex, TaskRouterURL: c.URLs.TaskRouter,
 	}
 	if c.APIKeySID != "" {
@@ -90,7 +91,7 @@ func (d *Desk) Configure(ctx context.Context, req *sdk.ConfigureRequest) error {
 	if (d.config.AddressSID == "") == (d.config.Interaction == nil) {
 		return sdk.Fail(sdk.Invalid, "the configuration needs one of address_sid (web chats) and interaction (routing from here)")
 	}
-	c, err := d.config.client()
+	c, err := d.config.client(d.transport)
 	if err != nil {
 		return sdk.Fail(sdk.Invalid, "%w", err)
 	}

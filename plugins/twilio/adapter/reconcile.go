@@ -16,6 +16,9 @@ import (
 const (
 	// lookTimeout bounds one look at a conversation.
 	lookTimeout = 20 * time.Second
+	// linkGrace is how long a conversation may not be readable before the user is
+	// told. Twilio's short troubles are nobody's business.
+	linkGrace = 20 * time.Second
 	// whoTimeout bounds the questions who somebody is. What is not answered by
 	// then keeps nobody from joining.
 	whoTimeout = 3 * time.Second
@@ -73,9 +76,22 @@ func (d *Desk) pass(c *chat, hints []client.Message, look bool) error {
 	}
 	v, err := d.look(c)
 	if err != nil {
-		return err
+		return errors.Join(err, d.tell(c, d.away(c)))
 	}
 	return d.tell(c, compare(c.state, v, &d.config))
+}
+
+// away returns what is told once the conversation could not be read for linkGrace.
+func (d *Desk) away(c *chat) []news {
+	d.mu.Lock()
+	lasts := c.failures > 0 && time.Since(c.failing) >= linkGrace
+	d.mu.Unlock()
+	if !lasts || c.state.Away {
+		return nil
+	}
+	t := teller{st: c.state.clone()}
+	t.link(true)
+	return t.told
 }
 
 // tell hands news to the host, in order.
@@ -358,6 +374,9 @@ func (d *Desk) webhook(ctx context.Context, conv *client.Conversation, sid strin
 // before others join.
 func compare(st state, v *view, cfg *config) []news {
 	t := teller{st: st.clone()}
+	if st.Away {
+		t.link(false)
+	}
 	t.st.Others = v.others
 	if v.interaction != nil {
 		t.st.Interaction, t.st.Channel = v.interaction.SID, v.interaction.Channel
@@ -437,6 +456,18 @@ func (t *teller) settle() {
 
 // of names an occurrence in the conversation that has no id of Twilio's.
 func (t *teller) of(what, which string) string { return t.st.Conversation + "-" + what + "-" + which }
+
+// link tells that the conversation cannot be read, or can be read again.
+func (t *teller) link(away bool) {
+	what := "back"
+	if t.st.Away = away; away {
+		t.st.Outages++
+		what = "away"
+	}
+	t.tell(t.of(what, strconv.Itoa(t.st.Outages)), time.Time{}, sdk.ErrorStatus{
+		Kind: sdk.LinkTrouble, Disconnected: away, LogMessage: "Twilio is " + what + " for conversation " + t.st.Conversation,
+	})
+}
 
 func (t *teller) joined(n newcomer) {
 	t.st.Agents = append(t.st.Agents, n.person)

@@ -38,6 +38,10 @@ type state struct {
 	Left string `json:"left,omitempty"`
 	// Unattended says that the user knows that nobody is there.
 	Unattended bool `json:"unattended,omitempty"`
+	// Away says that the user knows that Twilio does not answer, which has
+	// happened Outages times.
+	Away    bool `json:"away,omitempty"`
+	Outages int  `json:"outages,omitempty"`
 }
 
 // person is a participant, MB…, and who that is.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -312,7 +313,11 @@ func (s *Server) serveSend(r *http.Request, body []byte, g *chatGuest) (any, err
 	if req.BodyType == "" {
 		req.BodyType = "standard"
 	}
-	g.c.heard(req.Body)
+	if req.BodyType == "standard" {
+		g.c.heard(req.Body)
+	} else {
+		g.c.note("", "", "The customer's side notes: "+req.Body)
+	}
 	return g.write(g.own, req.BodyType, req.Body), nil
 }
 
@@ -320,7 +325,7 @@ func (s *Server) serveTyping(r *http.Request, body []byte, g *chatGuest) (any, e
 	if err := g.may(r); err != nil {
 		return nil, err
 	}
-	g.c.typing = true
+	g.c.typed = time.Now()
 	return g.types(g.own), nil
 }
 

@@ -1,6 +1,7 @@
 package genesystest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,9 +18,8 @@ type conversation struct {
 	attributes map[string]string
 	guest      guest
 	base       string // the simulator's URL, as the customer reaches it
-	started    time.Time
 	changed    time.Time
-	typing     bool // the customer
+	typed      time.Time // when the customer last typed, without having written since
 	// agent has joined and not left; next is who is to join by a transfer.
 	agent, next string
 	over        bool
@@ -59,8 +59,7 @@ var (
 
 // open makes a conversation.
 func (s *Server) open(api, name, base string, attributes map[string]string, g guest) *conversation {
-	now := s.options.Now()
-	c := &conversation{id: newID(), api: api, name: name, base: base, guest: g, started: now, changed: now}
+	c := &conversation{id: newID(), api: api, name: name, base: base, guest: g}
 	s.all = append(s.all, c)
 	s.byID[c.id] = c
 	s.know(c, attributes)
@@ -102,7 +101,7 @@ func (c *conversation) note(from, who, text string) {
 
 // heard records what the customer says.
 func (c *conversation) heard(text string) {
-	c.typing = false
+	c.typed = time.Time{}
 	c.note("customer", "", text)
 }
 
@@ -112,15 +111,7 @@ func (s *Server) join(c *conversation, name string) error {
 	if c.over {
 		return errOver
 	}
-	if name == "" {
-		name = c.agent
-	}
-	if name == "" {
-		name = c.next
-	}
-	if name == "" {
-		name = s.options.Agents[0]
-	}
+	name = cmp.Or(name, c.agent, c.next, s.options.Agents[0])
 	if c.agent == name {
 		return nil
 	}
@@ -205,6 +196,6 @@ func (c *conversation) end() error {
 
 // finish closes the books on a conversation.
 func (c *conversation) finish(how string) {
-	c.over, c.typing, c.agent, c.next = true, false, "", ""
+	c.over, c.typed, c.agent, c.next = true, time.Time{}, "", ""
 	c.note("", "", how)
 }

@@ -23,7 +23,7 @@ type fault struct {
 
 func (f *fault) fails() bool { return f.status != 0 }
 
-// frame is the refusal as Web Messaging words it.
+// frame is what Web Messaging says.
 func (f *fault) frame(tracingID string) *reply {
 	if f.status == http.StatusTooManyRequests {
 		return tooMany(f.after, tracingID)
@@ -31,8 +31,8 @@ func (f *fault) frame(tracingID string) *reply {
 	return failure(f.status, "refused on request", tracingID)
 }
 
-// error is the refusal as the platform's API words it.
-func (f *fault) error() *apiError {
+// refusal is what the platform's API says.
+func (f *fault) refusal() *apiError {
 	if f.status == http.StatusTooManyRequests {
 		return errTooMany(f.after)
 	}
@@ -75,7 +75,7 @@ func (s *Server) call(kind string, h http.HandlerFunc) http.HandlerFunc {
 		case f == nil:
 			h(w, r)
 		case f.fails():
-			writeError(w, f.error())
+			writeError(w, f.refusal())
 		case f.lost:
 			h(&discard{header: http.Header{}}, r)
 			panic(http.ErrAbortHandler) // cuts the connection

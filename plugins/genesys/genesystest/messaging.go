@@ -337,7 +337,10 @@ func (x *session) event(r *request, attributes map[string]string) (refused *repl
 	switch {
 	case e.EventType == "Typing" && e.Typing != nil:
 		if c := x.conversation; c != nil && !c.over {
-			c.typing = e.Typing.Type != "Off"
+			c.typed = time.Time{}
+			if e.Typing.Type != "Off" {
+				c.typed = time.Now()
+			}
 		}
 		return nil // it is not echoed
 	case e.EventType != "Presence" || e.Presence == nil:
@@ -485,13 +488,12 @@ func (x *session) close(k *socket, r *request) {
 		x.over(4007)
 	}
 	for _, other := range sockets {
-		tracingID := ""
 		if other == k {
-			tracingID = r.TracingID
+			k.push(response("SessionResponse", body, r.TracingID))
 		} else {
+			other.push(response("SessionResponse", body, ""))
 			other.finish()
 		}
-		other.push(response("SessionResponse", body, tracingID))
 		x.drop(other)
 	}
 }

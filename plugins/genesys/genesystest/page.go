@@ -5,9 +5,13 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/deskhost/deskhost/plugins/internal/console"
 )
+
+// typingShows is how long a customer is shown to type who does not say.
+const typingShows = 6 * time.Second
 
 // desk is the simulator as the agents' page sees it.
 type desk struct{ s *Server }
@@ -59,7 +63,7 @@ func (c *conversation) shown() console.Conversation {
 		}
 	}
 	return console.Conversation{
-		ID: c.id, Name: c.name, State: state, Agent: cmp.Or(c.agent, c.next), Typing: c.typing, Preview: preview,
+		ID: c.id, Name: c.name, State: state, Agent: cmp.Or(c.agent, c.next), Typing: time.Since(c.typed) < typingShows, Preview: preview,
 		Changed: c.changed, Facts: facts,
 	}
 }

@@ -34,7 +34,7 @@ import (
 //
 //	cut             their connections are cut
 //	lose_socket     their connections go dead without being closed
-//	too_many        their connections are closed because there are too many
+//	too_many        their connections are closed because there are too many (Web Messaging)
 //
 // Without a chat:
 //

@@ -4,6 +4,7 @@ package desktest
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,11 +25,11 @@ func (p *process) unpause() error { return p.signal(syscall.SIGCONT) }
 // groupLives tells whether anything of a process's group does. What has ended,
 // and is only not reaped, does not live; that can be told where there is /proc.
 func groupLives(p *os.Process) (bool, error) {
-	if syscall.Kill(-p.Pid, 0) != nil {
+	if errors.Is(syscall.Kill(-p.Pid, 0), syscall.ESRCH) {
 		return false, nil
 	}
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil || len(stats) == 0 {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well-formed
+	if len(stats) == 0 {
 		return true, nil
 	}
 	for _, file := range stats {

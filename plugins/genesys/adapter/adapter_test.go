@@ -345,6 +345,22 @@ func TestUnclearSends(t *testing.T) {
 	})
 }
 
+// TestALinkLostBesideASend has the event stream lost, and come back, while a message
+// is on its way by another connection.
+func TestALinkLostBesideASend(t *testing.T) {
+	w := newWorld(t, "webchat", genesystest.Options{})
+	w.start("c")
+	w.do(genesystest.Act{Do: "stall_next_call", Call: "send", LateMS: 1500})
+	sent := make(chan error, 1)
+	go func() { sent <- w.send("c", "m1", "once", 1) }()
+	w.do(genesystest.Act{Do: "cut", ChatID: "c"}, says("c", "Hi"))
+	w.tells("c", "Ada joined", "Hi") // by the new stream
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	w.heard("c", "Hello", "once")
+}
+
 // TestSendsThatArePutOff has the desk ask to wait.
 func TestSendsThatArePutOff(t *testing.T) {
 	inBothModes(t, func(t *testing.T, w *world) {

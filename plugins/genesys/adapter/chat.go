@@ -182,8 +182,8 @@ func (c *chat) abandon(ctx context.Context, err error) {
 	c.close(err)
 }
 
-// broadcast wakes who awaits. The caller holds mu, as of all that are lower-case
-// and change the chat.
+// broadcast wakes who awaits. The caller holds mu, as for all that follows but says
+// nothing of it and does not take it.
 func (c *chat) broadcast() {
 	if c.changed != nil {
 		close(c.changed)
@@ -276,10 +276,14 @@ func (c *chat) close(err error) {
 	c.shut(err)
 }
 
-// take deals with something that a link has read.
-func (c *chat) take(o *occurrence) {
+// take deals with something that a link has read. What comes by a link that was
+// given up is left to the history, which has what came before it, too.
+func (c *chat) take(l link, o *occurrence) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.link != l {
+		return
+	}
 	switch w := o.what.(type) {
 	case wrote:
 		c.echoed(o, w)
@@ -290,12 +294,12 @@ func (c *chat) take(o *occurrence) {
 			c.settle(delivery{err: w.err})
 		case w.messageID == "":
 			// It may be the typing that was declined. The history tells.
-			c.drop(c.link)
+			c.drop()
 		}
 	default:
 		if len(c.queue) >= maxQueued {
 			// The host is slow. It is read from the history later.
-			c.drop(c.link)
+			c.drop()
 			return
 		}
 		c.push(o, holdBack)
@@ -375,8 +379,8 @@ func (c *chat) tellNext() {
 	for i := range steps {
 		s := &steps[i]
 		ev := &sdk.Event{ChatID: c.id, ID: s.id, Time: q.at, Payload: s.payload}
-		switch q.what.(type) {
-		case typing, waits:
+		switch s.payload.(type) {
+		case sdk.AgentTyping, sdk.AvailabilityChanged:
 		default:
 			s.after.Sent = c.st.Sent
 			ev.State = s.after.resume()
@@ -465,9 +469,10 @@ func (c *chat) keep(ctx context.Context) error {
 	}
 }
 
-// drop gives a link up, if it is the chat's; serve makes another.
-func (c *chat) drop(l link) {
-	if l == nil || c.link != l {
+// drop gives the link up, if there is one; serve makes another, and reads the
+// history.
+func (c *chat) drop() {
+	if c.link == nil {
 		return
 	}
 	c.link = nil

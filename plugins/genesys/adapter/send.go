@@ -23,7 +23,10 @@ const (
 // unsent is the message that is on its way to the desk. There is at most one.
 type unsent struct {
 	id, text string
-	done     chan delivery
+	// written is set once all was done to send it. A history that was read before
+	// says nothing of what became of it.
+	written bool
+	done    chan delivery
 }
 
 // delivery is what became of it.
@@ -142,7 +145,7 @@ func (c *chat) reserve() time.Duration {
 
 // try sends a message once and waits until it is known what became of it.
 func (c *chat) try(ctx context.Context, l link, m message) (deskID string, err error) {
-	u := &unsent{m.id, m.text, make(chan delivery, 1)}
+	u := &unsent{id: m.id, text: m.text, done: make(chan delivery, 1)}
 	c.mu.Lock()
 	if c.link != l {
 		c.mu.Unlock()
@@ -155,13 +158,14 @@ func (c *chat) try(ctx context.Context, l link, m message) (deskID string, err e
 	defer cancel()
 	deskID, at, err := l.send(ctx, m.id, m.text)
 	c.mu.Lock()
+	u.written = true
 	switch {
 	case err == nil && deskID != "":
 		c.settle(delivery{sent: sent{m.id, deskID, at}})
 	case err != nil && failure(err).Kind != sdk.OutcomeUnknown:
 		c.settle(delivery{err: err})
-	case err != nil:
-		c.drop(l) // what became of it is found in the history
+	case c.unsent == u && (err != nil || c.link != l):
+		c.drop() // what became of it is found in the history
 	}
 	c.mu.Unlock()
 
@@ -179,7 +183,7 @@ func (c *chat) try(ctx context.Context, l link, m message) (deskID string, err e
 	}
 	c.unsent = nil
 	// The next try is made behind a look into the history.
-	c.drop(l)
+	c.drop()
 	return "", &sdk.Failure{Kind: sdk.OutcomeUnknown, Err: errors.New("the desk has not confirmed the message in time")}
 }
 
@@ -219,9 +223,9 @@ func (c *chat) noteOwn(o own) {
 	}
 }
 
-// lookUp settles the message on its way by what the history has, which was read
-// after it was sent.
-func (c *chat) lookUp() {
+// lookUp settles the message on its way by what the history has. Unclear is the
+// one that was written before the history was read.
+func (c *chat) lookUp(unclear *unsent) {
 	if c.unsent == nil {
 		return
 	}
@@ -231,7 +235,12 @@ func (c *chat) lookUp() {
 			return
 		}
 	}
-	c.settle(delivery{err: &cloud.Error{Err: errors.New("the connection was lost, and the desk does not have the message")}})
+	switch {
+	case c.unsent == unclear:
+		c.settle(delivery{err: &cloud.Error{Err: errors.New("the connection was lost, and the desk does not have the message")}})
+	case c.unsent.written:
+		c.drop() // look again
+	}
 }
 
 // sameText tells whether two texts are the same to who reads them.

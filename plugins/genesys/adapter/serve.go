@@ -39,7 +39,7 @@ func (c *chat) serve() {
 	c.mu.Lock()
 	first := c.phase == opening
 	c.mu.Unlock()
-	err := error(nil)
+	err, connected := error(nil), time.Now()
 	if first {
 		l, first := c.connect()
 		if first != nil {
@@ -49,10 +49,15 @@ func (c *chat) serve() {
 		err = c.follow(l)
 	}
 	for c.reading.Err() == nil && !c.ends(err) {
-		l := c.reconnect(err)
+		b := backoff{minPause / 2}
+		if time.Since(connected) < maxPause {
+			b.pause = 2 * minPause // a link that does not last is not hurried after
+		}
+		l := c.reconnect(b, err)
 		if l == nil {
 			return
 		}
+		connected = time.Now()
 		err = c.follow(l)
 	}
 }
@@ -87,6 +92,10 @@ func (c *chat) connect() (link, error) {
 
 	c.mu.Lock()
 	st := c.st
+	unclear := c.unsent
+	if unclear != nil && !unclear.written {
+		unclear = nil
+	}
 	c.mu.Unlock()
 	changed, err := c.guest.prepare(ctx, &st)
 	if err != nil {
@@ -113,6 +122,7 @@ func (c *chat) connect() (link, error) {
 	}
 	c.phase, c.link = opened, l
 	c.caughtUp(p)
+	c.lookUp(unclear)
 	c.broadcast()
 	return l, nil
 }
@@ -141,7 +151,6 @@ func (c *chat) caughtUp(p *past) {
 			c.shut(&endedError{sdk.ChatOver, p.ended.reason})
 		}
 	}
-	c.lookUp()
 }
 
 // follow takes what the link reads, until it is lost.
@@ -158,7 +167,7 @@ func (c *chat) follow(l link) error {
 	for {
 		happened, err := l.read(c.reading)
 		for i := range happened {
-			c.take(&happened[i])
+			c.take(l, &happened[i])
 		}
 		if err != nil {
 			l.close()
@@ -173,9 +182,8 @@ func (c *chat) follow(l link) error {
 }
 
 // reconnect makes a new link. It returns nil if there will be none.
-func (c *chat) reconnect(err error) (l link) {
+func (c *chat) reconnect(b backoff, err error) (l link) {
 	lost := time.Now()
-	b := backoff{minPause / 2}
 	if errors.Is(err, errCrowded) {
 		c.tellAway() // for longer than the grace
 	}

@@ -124,7 +124,7 @@ func (g *chatGuest) history(ctx context.Context, conv *webchat.Conversation, st 
 	if len(st.Recent) == maxRecent {
 		after = st.Recent[0]
 	}
-	for range maxPages {
+	for page := 1; ; page++ {
 		messages, more, err := g.client.Messages(ctx, conv, after)
 		if err != nil {
 			return err
@@ -134,10 +134,13 @@ func (g *chatGuest) history(ctx context.Context, conv *webchat.Conversation, st 
 			after = messages[i].ID
 		}
 		if !more {
-			break
+			return nil
+		}
+		if page == maxPages {
+			g.log.Warn("a history is read no further; what is later is left out", "conversation", conv.ID)
+			return nil
 		}
 	}
-	return nil
 }
 
 // gone reads errors of a conversation that was once there.

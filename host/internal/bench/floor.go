@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -44,29 +46,47 @@ type floorMessage struct {
 	Text   string `json:"text"`
 }
 
+// floorPost is a user's message.
+type floorPost struct {
+	ID   string `json:"id"`
+	Text string `json:"text"`
+}
+
+var quiet = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn})
+
+// deskSource is the bench plugin for a desk of this process, with dir/data for its files.
+func deskSource(dir string) (source desk.Source, err error) {
+	source.Plugin = pluginName
+	if source.RunDir, err = process.PrepareRunDir(filepath.Join(dir, "data")); err != nil {
+		return source, err
+	}
+	source.Folder, err = catalog.OpenFolder(filepath.Join(dir, "plugins.d"), filepath.Join(dir, "data", "store"), catalog.AtOnce, quiet)
+	return source, err
+}
+
+// idle serves a socket over which nothing is ever said.
+func idle(w http.ResponseWriter, r *http.Request) {
+	up := websocket.Upgrader{ReadBufferSize: 256, WriteBufferSize: 1024, WriteBufferPool: &idleBuffers}
+	ws, err := up.Upgrade(w, r, nil)
+	if err != nil {
+		return // Upgrade has answered
+	}
+	defer ws.Close()
+	_, _, _ = ws.NextReader() // ends with the socket
+}
+
+var idleBuffers sync.Pool
+
 // runFloor serves until it is asked to end.
 func runFloor(dir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	plugins, err := buildPlugin(filepath.Join(dir, "floor"))
-	if err != nil {
-		return err
-	}
 	f := &floor{ready: make(chan desk.Generation, 1), conns: make(map[string]*conn)}
-	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Warn})
-	run, err := process.PrepareRunDir(filepath.Join(dir, "floor"))
+	source, err := deskSource(dir)
 	if err != nil {
 		return err
 	}
-	folder, err := catalog.OpenFolder(plugins, filepath.Join(dir, "floor", "store"), catalog.Usual, log)
-	if err != nil {
-		return err
-	}
-	d := desk.New(desk.Options{
-		Name:   pluginName,
-		Source: desk.Source{Plugin: pluginName, Folder: folder, RunDir: run},
-		Limits: desk.DefaultLimits(), Log: log, Handler: f,
-	})
+	d := desk.New(desk.Options{Name: pluginName, Source: source, Limits: desk.DefaultLimits(), Log: quiet, Handler: f})
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	var g desk.Generation
@@ -77,6 +97,20 @@ func runFloor(dir string) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /chats/{chat}", func(w http.ResponseWriter, r *http.Request) { f.serve(w, r, g) })
+	mux.HandleFunc("GET /idle", idle)
+	mux.HandleFunc("POST /chats/{chat}/messages", func(w http.ResponseWriter, r *http.Request) {
+		var m floorPost
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if _, err := g.SendMessageToAgent(r.Context(), &deskv1.SendMessageToAgentRequest{ChatId: r.PathValue("chat"), MessageId: m.ID, Attempt: 1, Text: m.Text}); err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"seq": 1, "status": "delivered"}) // the client tells of a broken connection
+	})
 	mux.HandleFunc("POST /go", func(w http.ResponseWriter, r *http.Request) {
 		var c command
 		if err := json.NewDecoder(r.Body).Decode(&c); err != nil {

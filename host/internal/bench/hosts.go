@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -16,6 +18,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gorilla/websocket"
+	"golang.org/x/sync/errgroup"
+
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
@@ -25,14 +30,79 @@ var address = regexp.MustCompile(`http://[^\s,/]+`)
 
 // server is a host, ours or the floor's, as a process of its own.
 type server struct {
-	cmd  *exec.Cmd
-	url  string
-	open func(sockets int) (*path, error)
+	subject string
+	cmd     *exec.Cmd
+	url     string
+	dir     string
+}
+
+// start starts the floor, the build before if there is one, and the host.
+// Sockets are how many connections each has to hold.
+func (r *run) start(sockets int) (subjects []*server, err error) {
+	kinds := []string{floorSubject, hostSubject}
+	if r.before != "" {
+		kinds = []string{floorSubject, beforeSubject, hostSubject}
+	}
+	// The clients of all are this process.
+	if err := allowFiles(uint64(len(kinds)*sockets + 500)); err != nil {
+		return nil, err
+	}
+	for _, kind := range kinds {
+		s, err := r.startOne(kind)
+		if err != nil {
+			stopAll(subjects)
+			return nil, fmt.Errorf("%s: %w", kind, err)
+		}
+		subjects = append(subjects, s)
+	}
+	return subjects, nil
+}
+
+// startOne starts one of them, with files of its own.
+func (r *run) startOne(subject string) (*server, error) {
+	dir, err := r.folder()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(r.plugins, filepath.Join(dir, "plugins.d")); err != nil {
+		return nil, err
+	}
+	switch subject {
+	case floorSubject:
+		return startFloor(dir)
+	case beforeSubject:
+		return startHost(dir, r.before, subject, 1)
+	default:
+		return startHost(dir, r.binary, subject, 1)
+	}
+}
+
+func stopAll(subjects []*server) {
+	for _, s := range subjects {
+		s.stop()
+	}
+}
+
+// allowFiles raises how many files this process may have open, if need be.
+func allowFiles(n uint64) error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	if limit.Cur >= n {
+		return nil
+	}
+	limit.Cur = n
+	limit.Max = max(limit.Max, n)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("%d files have to be open, and the system does not allow it: raise ulimit -n, or take fewer sockets: %w", n, err)
+	}
+	return nil
 }
 
 // start runs a program and waits for the line that tells its address.
-func start(program string, args ...string) (*server, error) {
-	s := &server{cmd: exec.Command(program, args...)}
+func start(subject, dir, program string, args ...string) (*server, error) {
+	s := &server{subject: subject, dir: dir, cmd: exec.Command(program, args...)}
 	var stderr bytes.Buffer
 	s.cmd.Stderr = &stderr
 	stdout, err := s.cmd.StdoutPipe()
@@ -61,6 +131,21 @@ func (s *server) stop() {
 	_ = s.cmd.Wait()
 }
 
+// command is what the bench plugin takes as a user's message.
+type command struct {
+	Events int `json:"events"`
+	Rate   int `json:"rate"`
+	// Padding makes a message as long as users write.
+	Padding string `json:"padding,omitempty"`
+}
+
+func (c command) text() string {
+	text, _ := json.Marshal(c) // numbers and plain text always encode
+	return string(text)
+}
+
+var padding = strings.Repeat("x", 60)
+
 // buildPlugin puts the bench plugin into a plugin folder.
 func buildPlugin(dir string) (folder string, err error) {
 	folder = filepath.Join(dir, "plugins.d")
@@ -74,19 +159,21 @@ func buildPlugin(dir string) (folder string, err error) {
 	return folder, nil
 }
 
-// startHost runs deskhost with limits that leave room for all sockets.
-func startHost(dir, binary string) (*server, error) {
-	plugins, err := buildPlugin(dir)
-	if err != nil {
-		return nil, err
+// startHost runs deskhost with limits that leave room for all sockets, and so
+// many desks.
+func startHost(dir, binary, subject string, desks int) (*server, error) {
+	list := make([]any, desks)
+	for i := range list {
+		list[i] = map[string]any{"name": deskName(i), "plugin": pluginName}
 	}
 	config, err := json.MarshalIndent(map[string]any{ // JSON is YAML
 		"listen": "127.0.0.1:0", "admin": map[string]any{"listen": "127.0.0.1:0"},
-		"data_dir": filepath.Join(dir, "data"), "plugin_dir": plugins,
-		"desks": []any{map[string]any{"name": pluginName, "plugin": pluginName}},
+		"data_dir": filepath.Join(dir, "data"), "plugin_dir": filepath.Join(dir, "plugins.d"),
+		"desks": list, "default_desk": deskName(0),
 		"limits": map[string]any{
-			"requests_per_minute": 10_000_000, "sessions_per_minute": 1_000_000,
-			"chats_per_minute": 1_000_000, "messages_per_minute": 1_000_000, "sockets_per_address": 100_000,
+			"requests_per_minute": 100_000_000, "sessions_per_minute": 10_000_000,
+			"chats_per_minute": 1_000_000, "messages_per_minute": 100_000_000, "sockets_per_address": 100_000,
+			"abandon_waiting": "1h", "abandon_connected": "1h",
 		},
 	}, "", "  ")
 	if err != nil {
@@ -96,46 +183,10 @@ func startHost(dir, binary string) (*server, error) {
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return nil, err
 	}
-	s, err := start(binary, "run", "--config", file)
-	if err != nil {
-		return nil, err
-	}
-	s.open = s.openHost
-	return s, nil
+	return start(subject, dir, binary, "run", "--config", file)
 }
 
-// openHost opens a session, a socket and a chat for each page.
-func (s *server) openHost(sockets int) (*path, error) {
-	p := &path{arrivals: make(chan arrival, 1<<16), sockets: sockets}
-	var first struct{ session, token string }
-	for i := range sockets {
-		var made struct {
-			ID    string `json:"session_id"`
-			Token string `json:"token"`
-		}
-		if err := post(s.url+"/v1/sessions", "", map[string]any{"desk": pluginName}, &made); err != nil {
-			return nil, err
-		}
-		base := s.url + "/v1/sessions/" + made.ID
-		conn, err := dial("ws"+strings.TrimPrefix(base, "http")+"/events", []string{"deskhost.v1", "bearer." + made.Token})
-		if err != nil {
-			return nil, err
-		}
-		p.listen(conn)
-		if err := post(base+"/chat", made.Token, map[string]any{"id": "c"}, nil); err != nil {
-			return nil, err
-		}
-		if i == 0 {
-			first.session, first.token = base, made.Token
-		}
-	}
-	runs := 0
-	p.begin = func(c command) error {
-		runs++
-		return post(first.session+"/messages", first.token, map[string]any{"id": fmt.Sprint(runs), "text": c.text()}, nil)
-	}
-	return p, nil
-}
+func deskName(i int) string { return fmt.Sprintf("%s-%d", pluginName, i) }
 
 // startFloor runs this program as the floor's host.
 func startFloor(dir string) (*server, error) {
@@ -143,29 +194,106 @@ func startFloor(dir string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := start(self, "-floor", dir)
-	if err != nil {
-		return nil, err
-	}
-	s.open = s.openFloor
-	return s, nil
+	return start(floorSubject, dir, self, "-floor", dir)
 }
 
-func (s *server) openFloor(sockets int) (*path, error) {
+// page is a session of the real host.
+type page struct{ url, token string }
+
+func (s *server) session() (page, error) {
+	var made struct {
+		ID    string `json:"session_id"`
+		Token string `json:"token"`
+	}
+	err := post(s.url+"/v1/sessions", "", struct{}{}, &made)
+	return page{s.url + "/v1/sessions/" + made.ID, made.Token}, err
+}
+
+func (p page) socket() (*websocket.Conn, error) {
+	return dial("ws"+strings.TrimPrefix(p.url, "http")+"/events", []string{"deskhost.v1", "bearer." + p.token})
+}
+
+// chat opens the page's chat.
+func (p page) chat() error { return post(p.url+"/chat", p.token, map[string]any{"id": "c"}, nil) }
+
+// open opens a session, a socket and a chat for each page.
+func (s *server) open(sockets int) (*path, error) {
 	p := &path{arrivals: make(chan arrival, 1<<16), sockets: sockets}
-	for i := range sockets {
-		conn, err := dial(fmt.Sprintf("ws%s/chats/%d", strings.TrimPrefix(s.url, "http"), i), nil)
-		if err != nil {
-			return nil, err
+	if s.subject == floorSubject {
+		p.begin = func(c command) error { return post(s.url+"/go", "", c, nil) }
+		return p, each(sockets, func(i int) error {
+			conn, err := dial(fmt.Sprintf("ws%s/chats/%d", strings.TrimPrefix(s.url, "http"), i), nil)
+			if err != nil {
+				return err
+			}
+			if _, _, err := conn.ReadMessage(); err != nil { // that the chat is open
+				return fmt.Errorf("the floor's chat %d: %w", i, err)
+			}
+			p.listen(conn)
+			return nil
+		})
+	}
+	pages := make([]page, sockets)
+	err := each(sockets, func(i int) (err error) {
+		if pages[i], err = s.session(); err != nil {
+			return err
 		}
-		if _, _, err := conn.ReadMessage(); err != nil { // that the chat is open
-			return nil, fmt.Errorf("the floor's chat %d: %w", i, err)
+		conn, err := pages[i].socket()
+		if err != nil {
+			return err
 		}
 		p.listen(conn)
+		return pages[i].chat()
+	})
+	runs := 0
+	p.begin = func(c command) error {
+		runs++
+		return pages[0].say(fmt.Sprint(runs), c.text())
 	}
-	p.begin = func(c command) error { return post(s.url+"/go", "", c, nil) }
-	return p, nil
+	return p, err
 }
+
+// say sends a user's message and awaits that it is taken.
+func (p page) say(id, text string) error {
+	return post(p.url+"/messages", p.token, floorPost{id, text}, nil)
+}
+
+// chats opens chats that no socket follows, and returns how a message is sent
+// in each. The bench plugin only takes the message.
+func (s *server) chats(n int) ([]sender, error) {
+	senders := make([]sender, n)
+	return senders, each(n, func(i int) error {
+		p := page{url: fmt.Sprintf("%s/chats/%d", s.url, i)}
+		if s.subject != floorSubject {
+			var err error
+			if p, err = s.session(); err != nil {
+				return err
+			}
+			if err := p.chat(); err != nil {
+				return err
+			}
+		}
+		sent := 0
+		senders[i] = func() error {
+			sent++
+			return p.say(fmt.Sprint(sent), command{Padding: padding}.text())
+		}
+		return nil
+	})
+}
+
+// each does something n times, a few at a time.
+func each(n int, do func(i int) error) error {
+	var all errgroup.Group
+	all.SetLimit(16)
+	for i := range n {
+		all.Go(func() error { return do(i) })
+	}
+	return all.Wait()
+}
+
+// client keeps a connection for each of many callers.
+var client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 4096}}
 
 // post sends JSON and reads the answer, which must be a success.
 func post(url, token string, body, answer any) error {
@@ -181,7 +309,6 @@ func post(url, token string, body, answer any) error {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	client := &http.Client{Timeout: patience}
 	resp, err := client.Do(req)
 	if err != nil {
 		return err
@@ -198,4 +325,15 @@ func post(url, token string, body, answer any) error {
 		return nil
 	}
 	return json.Unmarshal(text, answer)
+}
+
+// again stops a host and starts it with the files that it had. On an error the
+// stopped server is returned, to be stopped once more without harm.
+func (s *server) again() (*server, error) {
+	s.stop()
+	next, err := start(s.subject, s.dir, s.cmd.Path, s.cmd.Args[1:]...)
+	if err != nil {
+		return s, err
+	}
+	return next, nil
 }

@@ -1,43 +1,101 @@
-// Bench measures the way of an event from a plugin to a page, and prints it
-// beside a floor measured in the same run: the same plugin process, stream and
-// sockets with no journal and no session logic between them.
+//go:build unix
+
+// Bench is the project's dashboard of speed: each measurement is taken beside a
+// floor in the same run, in turns, and printed as a ratio to it. The floor is
+// the least that could do the same: the same plugin process, stream and sockets
+// with no journal and no session logic, or bare go-plugin. docs/performance.md
+// explains the rows.
 //
-// Usage, from the root of the repository after "make build":
+// It owns the processes that it starts, and what it writes into its folder. It
+// reaches the host as users do, knows nothing of its insides, and borrows its
+// packages desk, catalog and process for the floor only. "make bench" calls it,
+// from the root of the repository after "make build":
 //
-//	go run ./host/internal/bench [-sockets 1000] [-rounds 3]
+//	go run ./host/internal/bench [-only events,messages] [-before OLD/deskhost]
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/deskhost/deskhost/host/internal/process"
 )
 
+// measurement is one part of the dashboard.
+type measurement interface {
+	// measure notes samples of the floor and of each build of the host, in turns.
+	measure(r *run) error
+}
+
 func main() {
 	process.Become()
-	sockets := flag.Int("sockets", 1000, "sockets, one chat each")
+	only := flag.String("only", "", "`parts` to measure, as in \"events,messages\" (default: all)")
 	rounds := flag.Int("rounds", 3, "rounds; medians are printed")
-	events := flag.Int("events", 100, "events a chat when measuring throughput")
-	rate := flag.Int("rate", 5000, "events a second when measuring latency")
-	seconds := flag.Int("seconds", 5, "how long latency is measured")
-	binary := flag.String("deskhost", filepath.Join("bin", "deskhost"), "the host")
-	floor := flag.String("floor", "", "run as the floor's host, with this folder for its files")
+	binary := flag.String("deskhost", filepath.Join("bin", "deskhost"), "the host's `file`")
+	before := flag.String("before", "", "another build's `file`, measured in turns with the host")
+	out := flag.String("out", filepath.Join("bin", "bench"), "`folder` for samples and plots")
+	floor := flag.String("floor", "", "run as the floor's host, with this `folder` for its files")
+	sockets := ints{1000, 9000}
+	flag.Var(&sockets, "sockets", "events: how many `sockets`, one chat each")
+	rates := ints{500, 5000, 20_000}
+	flag.Var(&rates, "rates", "events: `events` a second at which latency is measured, over the first of the sockets")
+	flood := flag.Int("flood", 100_000, "events: about how many `events` throughput is measured with")
+	seconds := flag.Int("seconds", 3, "events, messages: how long each rate or number of callers is measured")
+	callers := ints{1, 64, 1000}
+	flag.Var(&callers, "callers", "messages: how many `callers` at a time")
+	connected := flag.Int("connected", 9000, "memory: idle `sessions` with a socket")
+	left := flag.Int("left", 20_000, "memory: idle `sessions` in the journal, without one")
+	starts := flag.Int("starts", 7, "start: `starts` of a plugin in a round")
+	desks := flag.Int("desks", 5, "desks: `desks` beside the first")
 	flag.Parse()
 	if *floor != "" {
 		exit(runFloor(*floor))
 	}
-	b := bench{
-		sockets: *sockets, rounds: *rounds, binary: *binary,
-		flood:  command{Events: *events},
-		steady: command{Events: *rate * *seconds / *sockets, Rate: *rate},
+	parts := []struct {
+		name string
+		measurement
+	}{
+		{"events", &events{sockets, rates, *flood, *seconds}},
+		{"messages", &messages{callers, time.Duration(*seconds) * time.Second}},
+		{"memory", &memory{*connected, *left}},
+		{"start", &starting{*starts}},
+		{"desks", &moreDesks{*desks}},
 	}
-	exit(b.run())
+	var wanted []string
+	for _, p := range parts {
+		wanted = append(wanted, p.name)
+	}
+	if *only != "" {
+		all := wanted
+		wanted = strings.Split(*only, ",")
+		for _, name := range wanted {
+			if !slices.Contains(all, name) {
+				exit(fmt.Errorf("there is no part %q; there are %s", name, strings.Join(all, ", ")))
+			}
+		}
+	}
+	r, err := newRun(*binary, *before, *out, *rounds)
+	if err != nil {
+		exit(err)
+	}
+	for _, p := range parts {
+		if !slices.Contains(wanted, p.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.TimeOnly), p.name)
+		r.part = p.name
+		if err := p.measure(r); err != nil {
+			exit(errors.Join(fmt.Errorf("%s: %w", p.name, err), r.close()))
+		}
+	}
+	exit(r.close())
 }
 
 func exit(err error) {
@@ -48,91 +106,21 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// command is what the bench plugin takes as a user's message.
-type command struct {
-	Events int `json:"events"`
-	Rate   int `json:"rate"`
+// ints is a flag of whole numbers greater than 0, with commas between them.
+type ints []int
+
+func (l *ints) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(*l), " ", ","), "[]")
 }
 
-func (c command) text() string {
-	text, _ := json.Marshal(c) // two numbers always encode
-	return string(text)
-}
-
-type bench struct {
-	sockets, rounds int
-	binary          string
-	flood, steady   command
-}
-
-// figures are the results of one path, one of each a round.
-type figures struct {
-	perSecond []float64
-	p50, p99  []time.Duration
-}
-
-func (b *bench) run() error {
-	dir, err := os.MkdirTemp("", "deskhost-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	host, err := startHost(dir, b.binary)
-	if err != nil {
-		return err
-	}
-	defer host.stop()
-	floor, err := startFloor(dir)
-	if err != nil {
-		return err
-	}
-	defer floor.stop()
-	full, err := host.open(b.sockets)
-	if err != nil {
-		return err
-	}
-	bare, err := floor.open(b.sockets)
-	if err != nil {
-		return err
-	}
-	var results [2]figures
-	for round := range b.rounds {
-		for i, path := range []*path{bare, full} {
-			f := &results[i]
-			took, _, err := path.measure(b.flood)
-			if err != nil {
-				return err
-			}
-			f.perSecond = append(f.perSecond, float64(b.sockets*b.flood.Events)/took.Seconds())
-			_, delays, err := path.measure(b.steady)
-			if err != nil {
-				return err
-			}
-			f.p50 = append(f.p50, delays[len(delays)/2])
-			f.p99 = append(f.p99, delays[len(delays)*99/100])
+func (l *ints) Set(text string) error {
+	*l = nil
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 {
+			return fmt.Errorf("%q is not a number greater than 0", word)
 		}
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, b.rounds)
+		*l = append(*l, n)
 	}
-	b.print(results[0], results[1])
 	return nil
-}
-
-func median[T float64 | time.Duration](values []T) T {
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
-func (b *bench) print(floor, host figures) {
-	fmt.Printf("desk event -> plugin -> host -> durable -> WebSocket; %d sockets, medians of %d rounds\n\n", b.sockets, b.rounds)
-	fmt.Printf("%-34s %12s %12s %8s\n", "", "floor", "deskhost", "ratio")
-	a, c := median(floor.perSecond), median(host.perSecond)
-	fmt.Printf("%-34s %12.0f %12.0f %8.2f\n", "events a second, as fast as it goes", a, c, c/a)
-	for _, row := range []struct {
-		name        string
-		floor, host []time.Duration
-	}{{"p50", floor.p50, host.p50}, {"p99", floor.p99, host.p99}} {
-		a, c := median(row.floor), median(row.host)
-		fmt.Printf("%-34s %12s %12s %8.2f\n", fmt.Sprintf("%s at %d/s", row.name, b.steady.Rate),
-			a.Round(10*time.Microsecond), c.Round(10*time.Microsecond), float64(c)/float64(a))
-	}
 }

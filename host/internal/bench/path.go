@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -40,9 +42,11 @@ func dial(url string, protocols []string) (*websocket.Conn, error) {
 	return conn, nil
 }
 
-// listen reads a socket until it fails. Only what the bench plugin sent counts.
+// listen reads a socket until it fails, as all do when their server ends. Only
+// what the bench plugin sent counts.
 func (p *path) listen(conn *websocket.Conn) {
 	go func() {
+		defer conn.Close()
 		var buf bytes.Buffer
 		for {
 			_, r, err := conn.NextReader()

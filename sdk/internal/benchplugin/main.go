@@ -26,7 +26,7 @@ var padding = strings.Repeat("x", 160)
 
 // command is the text of a user's message to this desk.
 type command struct {
-	// Events is how many events each chat gets.
+	// Events is how many events each chat gets; 0: the message is only taken.
 	Events int `json:"events"`
 	// Rate is events a second over all chats; 0: as fast as it goes.
 	Rate int `json:"rate"`
@@ -53,6 +53,9 @@ func (d *desk) SendMessageToAgent(_ context.Context, req *sdk.SendMessageRequest
 	var c command
 	if err := json.Unmarshal([]byte(req.Text), &c); err != nil {
 		return nil, sdk.Fail(sdk.Invalid, "not a command: %w", err)
+	}
+	if c.Events == 0 {
+		return nil, nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,0 +1,231 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/deskhost/deskhost/host/internal/desk"
+	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
+)
+
+// starting measures how long a desk takes from nothing to ready: process,
+// handshake, Describe, Configure, stream. The floor is go-plugin's client as it
+// comes, with mutual TLS, up to the answer to Describe.
+type starting struct{ starts int }
+
+func (m *starting) measure(r *run) error {
+	dir, err := r.folder()
+	if err != nil {
+		return err
+	}
+	if err := os.Symlink(r.plugins, filepath.Join(dir, "plugins.d")); err != nil {
+		return err
+	}
+	source, err := deskSource(dir)
+	if err != nil {
+		return err
+	}
+	at := row{What: "start of a desk to ready", Unit: "ms", Aim: "1.5 x floor"}
+	for round := range r.rounds {
+		for range m.starts {
+			p, took, err := startBare(r.plugins)
+			if err != nil {
+				return err
+			}
+			if err := p.close(); err != nil {
+				return err
+			}
+			r.note(at, floorSubject, round, milliseconds(took))
+			if took, err = startDesk(source); err != nil {
+				return err
+			}
+			r.note(at, hostSubject, round, milliseconds(took))
+		}
+	}
+	return nil
+}
+
+// startDesk takes a desk to ready, and ends it.
+func startDesk(source desk.Source) (took time.Duration, err error) {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	f := &floor{ready: make(chan desk.Generation, 1)}
+	d := desk.New(desk.Options{Name: pluginName, Source: source, Limits: desk.DefaultLimits(), Log: quiet, Handler: f})
+	done := make(chan error, 1)
+	began := time.Now()
+	go func() { done <- d.Run(ctx) }()
+	select {
+	case <-f.ready:
+		took = time.Since(began)
+	case <-time.After(30 * time.Second):
+		err = fmt.Errorf("the desk is not ready: %s", d.Status().LastError)
+	}
+	stop()
+	return took, errors.Join(err, <-done)
+}
+
+// barePlugin is a plugin's process held by go-plugin alone.
+type barePlugin struct {
+	client *goplugin.Client
+	pid    int
+	// stdin is the other end of the plugin's standard input, with which it ends.
+	stdin *os.File
+}
+
+func (p barePlugin) close() error {
+	p.client.Kill()
+	return p.stdin.Close()
+}
+
+// startBare starts the bench plugin, in a folder, by go-plugin alone.
+func startBare(folder string) (p barePlugin, took time.Duration, err error) {
+	// go-plugin's client hands its own standard input on.
+	own := os.Stdin
+	defer func() { os.Stdin = own }()
+	read, write, err := os.Pipe()
+	if err != nil {
+		return p, 0, err
+	}
+	defer read.Close()
+	os.Stdin, p.stdin = read, write
+	began := time.Now()
+	cmd := exec.Command(filepath.Join(folder, deskv1.FilePrefix+pluginName))
+	p.client = goplugin.NewClient(&goplugin.ClientConfig{
+		HandshakeConfig:  goplugin.HandshakeConfig{MagicCookieKey: deskv1.MagicCookieKey, MagicCookieValue: deskv1.MagicCookieValue},
+		VersionedPlugins: map[int]goplugin.PluginSet{deskv1.ProtocolVersion: {"desk": barePluginSet{}}},
+		Cmd:              cmd,
+		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
+		AutoMTLS:         true,
+		Logger:           hclog.NewNullLogger(),
+	})
+	err = func() error {
+		protocol, err := p.client.Client()
+		if err != nil {
+			return err
+		}
+		raw, err := protocol.Dispense("desk")
+		if err != nil {
+			return err
+		}
+		conn, ok := raw.(*grpc.ClientConn)
+		if !ok {
+			return fmt.Errorf("go-plugin dispensed a %T", raw)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_, err = deskv1.NewDeskServiceClient(conn).Describe(ctx, &deskv1.DescribeRequest{})
+		return err
+	}()
+	took = time.Since(began)
+	if err != nil {
+		return p, 0, errors.Join(fmt.Errorf("bare go-plugin: %w", err), p.close())
+	}
+	p.pid = cmd.Process.Pid
+	return p, took, nil
+}
+
+// barePluginSet hands out the connection itself.
+type barePluginSet struct {
+	goplugin.NetRPCUnsupportedPlugin
+}
+
+// GRPCServer implements goplugin.GRPCPlugin; no plugin is served here.
+func (barePluginSet) GRPCServer(*goplugin.GRPCBroker, *grpc.Server) error {
+	return errors.New("no plugin is served here")
+}
+
+// GRPCClient implements goplugin.GRPCPlugin.
+func (barePluginSet) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return conn, nil
+}
+
+// moreDesks measures the memory of another desk of the same plugin: its process,
+// and what the host has for it. The floor is another process of bare go-plugin,
+// without what its client takes.
+type moreDesks struct{ more int }
+
+func (m *moreDesks) measure(r *run) error {
+	for round := range r.rounds {
+		if err := m.floor(r, round); err != nil {
+			return err
+		}
+		if r.before != "" {
+			if err := m.host(r, r.before, beforeSubject, round); err != nil {
+				return err
+			}
+		}
+		if err := m.host(r, r.binary, hostSubject, round); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// another is the row of both.
+var another = row{What: "memory of one more desk", Unit: "MB", Aim: "6 MB"}
+
+func (m *moreDesks) floor(r *run, round int) (err error) {
+	var pids []int
+	var one float64
+	for i := range 1 + m.more {
+		p, _, err := startBare(r.plugins)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, p.close()) }()
+		pids = append(pids, p.pid)
+		if i == 0 {
+			if one, err = proportional(pids...); err != nil {
+				return err
+			}
+		}
+	}
+	all, err := proportional(pids...)
+	r.note(another, floorSubject, round, (all-one)/1e6/float64(m.more))
+	return err
+}
+
+func (m *moreDesks) host(r *run, binary, subject string, round int) error {
+	var sums [2]float64
+	for i, desks := range []int{1, 1 + m.more} {
+		dir, err := r.folder()
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(r.plugins, filepath.Join(dir, "plugins.d")); err != nil {
+			return err
+		}
+		s, err := startHost(dir, binary, subject, desks)
+		if err != nil {
+			return err
+		}
+		sums[i], err = s.settled(desks)
+		s.stop()
+		if err != nil {
+			return err
+		}
+	}
+	r.note(another, subject, round, (sums[1]-sums[0])/1e6/float64(m.more))
+	return nil
+}
+
+// settled is the memory of a host and its plugins once all desks are ready. The
+// host has said that it is ready, which each desk then is or has failed to get.
+func (s *server) settled(desks int) (float64, error) {
+	pids := s.processes()
+	if len(pids) != 1+desks {
+		return 0, fmt.Errorf("a host with %d desks has %d processes", desks, len(pids))
+	}
+	return proportional(pids...)
+}

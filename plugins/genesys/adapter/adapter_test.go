@@ -427,6 +427,22 @@ func TestAStartThatIsTriedAgain(t *testing.T) {
 	})
 }
 
+// TestAStartWithoutASocket has a start fail between its first state and its socket.
+func TestAStartWithoutASocket(t *testing.T) {
+	inBothModes(t, func(t *testing.T, w *world) {
+		w.do(genesystest.Act{Do: "fail_next_call", Call: "connect", Status: http.StatusServiceUnavailable})
+		if err := w.startWith(&sdk.StartChatRequest{ChatID: "c", Attempt: 1, Text: "Hello"}); kind(err) != sdk.Retry {
+			t.Fatalf("%v", err)
+		}
+		if err := w.startWith(&sdk.StartChatRequest{ChatID: "c", Attempt: 2, Text: "Hello", State: w.host.State("c")}); err != nil {
+			t.Fatal(err)
+		}
+		w.heard("c", "Hello")
+		w.do(says("c", "Hi"))
+		w.tells("c", "Ada joined", "Hi")
+	})
+}
+
 func TestEnds(t *testing.T) {
 	inBothModes(t, func(t *testing.T, w *world) {
 		for _, act := range []string{"agent_ends", "expire", "read_only"} {

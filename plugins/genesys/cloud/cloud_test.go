@@ -7,8 +7,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 func parse(t *testing.T, address string) *url.URL {
@@ -153,5 +156,47 @@ func TestNeverSent(t *testing.T) {
 	err := New(Endpoints{}, "", nil).Call(t.Context(), http.MethodGet, u, "", nil, nil)
 	if e := (*Error)(nil); !errors.As(err, &e) || e.Status != 0 || e.Sent {
 		t.Errorf("%+v", err)
+	}
+}
+
+// TestASocketOverTLS has frames go both ways, and a connection that falls silent.
+func TestASocketOverTLS(t *testing.T) {
+	upgrader := websocket.Upgrader{}
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := upgrader.Upgrade(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, frame, err := conn.ReadMessage()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.WriteMessage(websocket.TextMessage, frame)
+		<-r.Context().Done() // and no answer to pings
+	}))
+	defer server.Close()
+	u := parse(t, "wss"+strings.TrimPrefix(server.URL, "https"))
+	c := New(Endpoints{}, "", nil)
+	c.dialer.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	s, err := c.Dial(t.Context(), u, 300*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Write(t.Context(), map[string]string{"text": "Grüße"}); err != nil {
+		t.Fatal(err)
+	}
+	if frame, err := s.Read(); err != nil || string(frame) != `{"text":"Grüße"}` {
+		t.Errorf("%s, %v", frame, err)
+	}
+	if err := s.Ping(time.Second); err != nil {
+		t.Error(err)
+	}
+	e := (*Error)(nil)
+	if frame, err := s.Read(); !errors.As(err, &e) {
+		t.Errorf("%s, %v from a dead connection", frame, err)
 	}
 }

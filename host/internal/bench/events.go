@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"time"
+
+	"github.com/deskhost/deskhost/host/internal/bench/usage"
 )
 
 // events measures the way of an event: desk, plugin, host, disk, WebSocket.
@@ -85,6 +87,14 @@ func (p *path) measureWithCPU(c command, s *server) (took time.Duration, delays 
 	before := s.cpu()
 	took, delays, err = p.measure(c)
 	return took, delays, s.cpu() - before, err
+}
+
+// cpu is the processor time that a server and its plugins have used so far.
+func (s *server) cpu() (d time.Duration) {
+	for _, pid := range usage.Family(s.cmd.Process.Pid) {
+		d += usage.CPU(pid)
+	}
+	return d
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

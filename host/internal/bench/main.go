@@ -54,6 +54,13 @@ func main() {
 	left := flag.Int("left", 20_000, "memory: idle `sessions` in the journal, without one")
 	starts := flag.Int("starts", 7, "start: `starts` of a plugin in a round")
 	desks := flag.Int("desks", 5, "desks: `desks` beside the first")
+	chats := ints{1000, 10_000}
+	flag.Var(&chats, "chats", "growth: `chats`, of 1000, 10000, 100000 and 1000000")
+	sessions := ints{10_000, 100_000}
+	flag.Var(&sessions, "sessions", "growth: `sessions` beside 1,000 chats, of the same")
+	day := flag.Duration("day", 2*time.Minute, "day: how long it is")
+	talk := flag.Duration("talk", 10*time.Second, "day: how long a chat takes")
+	agents := flag.Int("agents", 10_000, "day: `agents`, to each of whom a chat comes in ten minutes at its peak")
 	flag.Parse()
 	if *floor != "" {
 		exit(runFloor(*floor))
@@ -67,6 +74,8 @@ func main() {
 		{"memory", &memory{*connected, *left}},
 		{"start", &starting{*starts}},
 		{"desks", &moreDesks{*desks}},
+		{"growth", &growth{chats, sessions}},
+		{"day", &dayInSmall{*day, *talk, *agents}},
 	}
 	var wanted []string
 	for _, p := range parts {

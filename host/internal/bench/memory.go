@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/deskhost/deskhost/host/internal/bench/usage"
 )
 
 // memory measures what sessions cost a host that have nothing to say: those with
@@ -81,14 +83,14 @@ func (s *server) grows(first, n int, do func(i int) error) (float64, error) {
 	if err := each(first, do); err != nil {
 		return 0, err
 	}
-	before, err := proportional(s.cmd.Process.Pid)
+	before, err := usage.Memory(s.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
 	if err := each(n, func(i int) error { return do(first + i) }); err != nil {
 		return 0, err
 	}
-	after, err := proportional(s.cmd.Process.Pid)
+	after, err := usage.Memory(s.cmd.Process.Pid)
 	return (after - before) / float64(n), err
 }
 
@@ -103,7 +105,7 @@ func (m *memory) leave(r *run, subject string, round int) error {
 	if s, err = s.again(); err != nil {
 		return err
 	}
-	empty, err := proportional(s.cmd.Process.Pid)
+	empty, err := usage.Memory(s.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -118,7 +120,7 @@ func (m *memory) leave(r *run, subject string, round int) error {
 	if s, err = s.again(); err != nil {
 		return err
 	}
-	full, err := proportional(s.cmd.Process.Pid)
+	full, err := usage.Memory(s.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}

@@ -169,7 +169,8 @@ func (r *run) median(at row, subject string) (float64, bool) {
 		return 0, false
 	}
 	slices.Sort(values)
-	return values[len(values)/2], true
+	n := len(values)
+	return (values[(n-1)/2] + values[n/2]) / 2, true
 }
 
 func (r *run) print() error {

@@ -15,6 +15,7 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
+	"github.com/deskhost/deskhost/host/internal/bench/usage"
 	"github.com/deskhost/deskhost/host/internal/desk"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
@@ -186,12 +187,12 @@ func (m *moreDesks) floor(r *run, round int) (err error) {
 		defer func() { err = errors.Join(err, p.close()) }()
 		pids = append(pids, p.pid)
 		if i == 0 {
-			if one, err = proportional(pids...); err != nil {
+			if one, err = usage.Memory(pids...); err != nil {
 				return err
 			}
 		}
 	}
-	all, err := proportional(pids...)
+	all, err := usage.Memory(pids...)
 	r.note(another, floorSubject, round, (all-one)/1e6/float64(m.more))
 	return err
 }
@@ -223,9 +224,9 @@ func (m *moreDesks) host(r *run, binary, subject string, round int) error {
 // settled is the memory of a host and its plugins once all desks are ready. The
 // host has said that it is ready, which each desk then is or has failed to get.
 func (s *server) settled(desks int) (float64, error) {
-	pids := s.processes()
+	pids := usage.Family(s.cmd.Process.Pid)
 	if len(pids) != 1+desks {
 		return 0, fmt.Errorf("a host with %d desks has %d processes", desks, len(pids))
 	}
-	return proportional(pids...)
+	return usage.Memory(pids...)
 }

@@ -3,16 +3,16 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/deskhost/deskhost/host/internal/bench/usage"
 )
 
 // benchDesk is a mock desk whose agents join at once, and a host with it.
@@ -34,9 +34,8 @@ func openChats(b *testing.B, h *Host, chats int) {
 	var all errgroup.Group
 	all.SetLimit(64)
 	for range chats {
-		p := h.session(nil)
 		all.Go(func() error {
-			_, err := p.start("c1")
+			_, err := h.session(nil).start("c1")
 			return err
 		})
 	}
@@ -45,15 +44,17 @@ func openChats(b *testing.B, h *Host, chats int) {
 	}
 }
 
-// awaitServed waits until a process serves all chats again, and returns how long
-// that took since a time.
-func awaitServed(b *testing.B, h *Host, chats int, generation uint64, since time.Time) time.Duration {
+func anyDesk(Desk) bool { return true }
+
+// awaitServed waits until a process serves all chats again, and the desk is as
+// wanted; it returns how long that took since a time.
+func awaitServed(b *testing.B, h *Host, chats int, generation uint64, since time.Time, want func(Desk) bool) time.Duration {
 	b.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for give := time.Now().Add(2 * time.Minute); ; <-tick.C {
+	for give := time.Now().Add(2*time.Minute + time.Duration(chats)*2*time.Millisecond); ; <-tick.C {
 		d := h.Desk("support")
-		if d.Generation >= generation && d.State == "ready" && d.Chats == chats && d.ChatsAway == 0 {
+		if d.Generation >= generation && d.State == "ready" && d.Chats == chats && d.ChatsAway == 0 && want(d) {
 			return time.Since(since)
 		}
 		if time.Now().After(give) {
@@ -139,10 +140,33 @@ func BenchmarkUpgrade(b *testing.B) {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
+// sizes are those at which it is seen how the cost of a crash or hand-over grows.
+// The bench asks for some of them by name.
+var sizes = []int{1000, 10_000, 100_000, 1_000_000}
+
+// BenchmarkHandOver tells how long it takes to move all chats of a plugin to
+// another process.
+func BenchmarkHandOver(b *testing.B) {
+	for _, chats := range sizes {
+		b.Run(strconv.Itoa(chats), func(b *testing.B) {
+			_, h := benchDesk(b)
+			h.Start()
+			openChats(b, h, chats)
+			began := time.Now()
+			h.CLI("plugin", "reload", "support")
+			b.ReportMetric(ms(time.Since(began)), "ms-to-ready")
+			awaitServed(b, h, chats, 2, began, func(d Desk) bool { return len(d.Generations) == 1 })
+			b.ReportMetric(ms(time.Since(began)), "ms-to-all-moved")
+			b.ReportMetric(0, "ns/op")
+			h.Stop()
+		})
+	}
+}
+
 // BenchmarkPluginKilled tells how long after a plugin's new start its chats are
 // served again.
 func BenchmarkPluginKilled(b *testing.B) {
-	for _, chats := range []int{1000, 10_000} {
+	for _, chats := range sizes {
 		b.Run(strconv.Itoa(chats), func(b *testing.B) {
 			_, h := benchDesk(b)
 			h.Start()
@@ -153,7 +177,7 @@ func BenchmarkPluginKilled(b *testing.B) {
 			started := time.Now()
 			awaitDesk(b, h, "support", func(d Desk) bool { return d.State == "ready" && d.Generation == 2 })
 			b.ReportMetric(ms(time.Since(began)), "ms-to-ready")
-			b.ReportMetric(ms(awaitServed(b, h, chats, 2, started)), "ms-to-all-resumed-since-start")
+			b.ReportMetric(ms(awaitServed(b, h, chats, 2, started, anyDesk)), "ms-to-all-resumed-since-start")
 			b.ReportMetric(0, "ns/op")
 			h.Stop()
 		})
@@ -161,44 +185,49 @@ func BenchmarkPluginKilled(b *testing.B) {
 }
 
 // BenchmarkHostKilled tells how long a host takes to start again with so many
-// sessions in its journal, of which some have open chats.
+// open chats in its journal.
 func BenchmarkHostKilled(b *testing.B) {
-	for _, n := range []struct{ sessions, chats int }{{10_000, 1000}, {100_000, 10_000}} {
-		b.Run(fmt.Sprintf("%d-%d", n.sessions, n.chats), func(b *testing.B) {
-			_, h := benchDesk(b)
-			h.Start()
-			openChats(b, h, n.chats)
-			var all errgroup.Group
-			all.SetLimit(64)
-			for range n.sessions - n.chats {
-				all.Go(func() error { h.session(nil); return nil })
-			}
-			if err := all.Wait(); err != nil {
-				b.Fatal(err)
-			}
-			h.Kill()
-			began := time.Now()
-			h.Start()
-			b.ReportMetric(ms(time.Since(began)), "ms-to-ready")
-			b.ReportMetric(ms(awaitServed(b, h, n.chats, 1, began)), "ms-to-all-resumed")
-			b.ReportMetric(h.residentMiB(), "MiB-resident")
-			b.ReportMetric(0, "ns/op")
-			h.Stop()
-		})
+	for _, chats := range sizes {
+		b.Run(strconv.Itoa(chats), func(b *testing.B) { restartHost(b, chats, chats) })
 	}
 }
 
-// residentMiB is the host's resident memory, where that can be seen.
-func (h *Host) residentMiB() float64 {
-	h.mu.Lock()
-	pid := h.process.PID()
-	h.mu.Unlock()
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kib / 1024
-		}
+// BenchmarkHostWithSessionsKilled tells how long a host takes to start again with a
+// thousand open chats among so many sessions in its journal.
+func BenchmarkHostWithSessionsKilled(b *testing.B) {
+	for _, sessions := range sizes {
+		b.Run(strconv.Itoa(sessions), func(b *testing.B) { restartHost(b, sessions, 1000) })
 	}
-	return 0
+}
+
+// restartHost kills a host that has sessions, of which some have open chats.
+func restartHost(b *testing.B, sessions, chats int) {
+	_, h := benchDesk(b)
+	h.Start()
+	openChats(b, h, chats)
+	var all errgroup.Group
+	all.SetLimit(64)
+	for range sessions - chats {
+		all.Go(func() error { h.session(nil); return nil })
+	}
+	if err := all.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	h.Kill()
+	began := time.Now()
+	h.Start()
+	b.ReportMetric(ms(time.Since(began)), "ms-to-ready")
+	b.ReportMetric(ms(awaitServed(b, h, chats, 1, began, anyDesk)), "ms-to-all-resumed")
+	if memory, err := usage.Memory(h.pid()); err == nil { // there is none but on Linux
+		b.ReportMetric(memory/(1<<20), "MiB-of-the-host")
+	}
+	b.ReportMetric(0, "ns/op")
+	h.Stop()
+}
+
+// pid is the host's process.
+func (h *Host) pid() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.process.PID()
 }

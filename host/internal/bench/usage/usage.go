@@ -1,6 +1,6 @@
-//go:build unix
-
-package main
+// Package usage tells what processes take of the machine, as Linux shows it in
+// /proc. The bench and the benchmarks of e2e read it; it owns nothing.
+package usage
 
 import (
 	"bytes"
@@ -12,11 +12,8 @@ import (
 	"time"
 )
 
-// processes are a server's and those of its plugins.
-func (s *server) processes() []int { return family(s.cmd.Process.Pid) }
-
-// family are a process and its children, as far as the system shows them in /proc.
-func family(pid int) []int {
+// Family are a process and its children.
+func Family(pid int) []int {
 	all := []int{pid}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is right
 	for _, file := range stats {
@@ -46,25 +43,23 @@ func statFields(file string) [][]byte {
 	return bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 }
 
-// cpu is the processor time that a server and its plugins have used so far; 0
-// where the system has no /proc.
-func (s *server) cpu() (d time.Duration) {
-	for _, pid := range s.processes() {
-		fields := statFields(fmt.Sprintf("/proc/%d/stat", pid))
-		if len(fields) <= statSystem {
-			continue
-		}
-		for _, field := range []int{statUser, statSystem} {
-			ticks, _ := strconv.ParseInt(string(fields[field]), 10, 64) // the kernel writes numbers
-			d += time.Duration(ticks) * clockTick
-		}
+// CPU is the processor time that a process has used so far; 0 if that cannot be
+// seen, as with one that has ended.
+func CPU(pid int) (d time.Duration) {
+	fields := statFields(fmt.Sprintf("/proc/%d/stat", pid))
+	if len(fields) <= statSystem {
+		return 0
+	}
+	for _, field := range []int{statUser, statSystem} {
+		ticks, _ := strconv.ParseInt(string(fields[field]), 10, 64) // the kernel writes numbers
+		d += time.Duration(ticks) * clockTick
 	}
 	return d
 }
 
-// proportional is the memory of processes in bytes, in which a page that several
+// Memory is the proportional memory of processes in bytes: a page that several
 // share is counted in parts.
-func proportional(pids ...int) (sum float64, err error) {
+func Memory(pids ...int) (sum float64, err error) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
@@ -81,4 +76,16 @@ func proportional(pids ...int) (sum float64, err error) {
 		}
 	}
 	return sum, nil
+}
+
+// Written is how many bytes a process has had the system write to disks so far;
+// 0 if that cannot be seen.
+func Written(pid int) (n int64) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid)) // see above
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			n, _ = strconv.ParseInt(strings.TrimSpace(rest), 10, 64) // the kernel writes numbers
+		}
+	}
+	return n
 }

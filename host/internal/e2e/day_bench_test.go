@@ -68,14 +68,14 @@ func BenchmarkDay(b *testing.B) {
 	d := &day{h: NewHost(b, settings)}
 	d.h.Start()
 	d.began = time.Now()
-	ctx, close := context.WithCancel(context.Background())
-	defer close()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	var others sync.WaitGroup
 	var account account
 	others.Go(func() { account = d.watch(ctx) })
 	others.Go(d.troubles)
 	came := d.open()
-	close()
+	stop()
 	others.Wait()
 	if b.Failed() {
 		return
@@ -115,7 +115,7 @@ func (d *day) open() (came int) {
 		rate := peak * (0.1 + 0.9*math.Pow(math.Sin(math.Pi*passed.Seconds()/dayLength.Seconds()), 2))
 		time.Sleep(time.Duration(random.ExpFloat64() / rate * float64(time.Second)))
 		came++
-		own := rand.New(rand.NewPCG(1, uint64(came))) //nolint:gosec // it is positive
+		own := rand.New(rand.NewPCG(1, uint64(came)))
 		customers.Go(func() {
 			if err := d.customer(own); err != nil {
 				d.h.t.Error(err)

@@ -169,12 +169,23 @@ func (d *Desk) look(c *chat) (*view, error) {
 
 	v := new(view)
 	state, err := c.conv.State(ctx)
-	if err == nil {
-		v.ended = state == client.Closed
-		v.people, err = c.conv.Participants(ctx)
-	}
-	if err == nil {
-		v.messages, err = c.conv.MessagesSince(ctx, c.state.Last)
+	v.ended = state == client.Closed
+	// People are read before messages, so that whoever is gone has said all that
+	// is read then. Who has written and is not among them came in between, or has
+	// come and gone: the next round tells.
+	for again, looked := err == nil, map[string]bool{}; again; {
+		if v.people, err = c.conv.Participants(ctx); err != nil {
+			break
+		}
+		if v.messages, err = c.conv.MessagesSince(ctx, c.state.Last); err != nil {
+			break
+		}
+		again = false
+		for i := range v.messages {
+			if m := &v.messages[i]; d.stranger(c, v, m) && !looked[m.ParticipantSID] {
+				looked[m.ParticipantSID], again = true, true
+			}
+		}
 	}
 	switch {
 	case err != nil && client.As(err).NotFound() && client.As(before).NotFound():
@@ -182,11 +193,6 @@ func (d *Desk) look(c *chat) (*view, error) {
 		return &view{ended: true}, nil
 	case err != nil:
 		return nil, err
-	}
-	if slices.ContainsFunc(v.messages, func(m client.Message) bool { return d.stranger(c, v, &m) }) {
-		if v.people, err = c.conv.Participants(ctx); err != nil {
-			return nil, err
-		}
 	}
 	d.whoIsNew(ctx, c, v)
 	v.deserted = d.deserted(ctx, c, v)

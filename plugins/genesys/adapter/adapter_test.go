@@ -361,6 +361,22 @@ func TestALinkLostBesideASend(t *testing.T) {
 	w.heard("c", "Hello", "once")
 }
 
+// TestAMemberWhoCannotBeAskedFor has the vendor fail when the plugin asks who joined.
+func TestAMemberWhoCannotBeAskedFor(t *testing.T) {
+	w := newWorld(t, "webchat", genesystest.Options{})
+	w.start("c")
+	w.do(genesystest.Act{Do: "fail_next_call", Call: "members", Status: http.StatusServiceUnavailable}, says("c", "Hi"))
+	w.host.AwaitAll("c", func(events []*sdk.Event) bool {
+		lines := told(events)
+		return slices.Contains(lines, "Ada joined") && slices.Contains(lines, "Hi")
+	})
+	for _, e := range w.host.Events("c") {
+		if m, ok := e.Payload.(sdk.MessageToUser); ok && m.AgentID == "" {
+			t.Errorf("nobody said %v", m.Parts)
+		}
+	}
+}
+
 // TestSendsThatArePutOff has the desk ask to wait.
 func TestSendsThatArePutOff(t *testing.T) {
 	inBothModes(t, func(t *testing.T, w *world) {

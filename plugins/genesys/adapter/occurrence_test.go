@@ -284,7 +284,10 @@ func FuzzChatFrame(f *testing.F) {
 		}}
 		l := &chatLink{guest: g, conv: &webchat.Conversation{}}
 		l.conv.Member.ID = "self"
-		happened := l.understand(nobody, e)
+		happened, err := l.understand(nobody, e)
+		if err != nil {
+			return // somebody who is not known
+		}
 		accepted(t, state{}, happened)
 		accepted(t, state{Agent: &agent{ID: "Grace"}, Served: true}, happened)
 	})

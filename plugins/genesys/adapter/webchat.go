@@ -130,7 +130,11 @@ func (g *chatGuest) history(ctx context.Context, conv *webchat.Conversation, st 
 			return err
 		}
 		for i := range messages {
-			p.happened = append(p.happened, g.said(ctx, conv, &messages[i])...)
+			happened, err := g.said(ctx, conv, &messages[i])
+			if err != nil {
+				return err
+			}
+			p.happened = append(p.happened, happened...)
 			after = messages[i].ID
 		}
 		if !more {
@@ -157,18 +161,22 @@ func gone(err error) error {
 }
 
 // said is what a message tells.
-func (g *chatGuest) said(ctx context.Context, conv *webchat.Conversation, m *webchat.Message) []occurrence {
+func (g *chatGuest) said(ctx context.Context, conv *webchat.Conversation, m *webchat.Message) ([]occurrence, error) {
 	o := occurrence{id: clipID(m.ID), at: m.Time.Time, listed: m.ID != ""}
 	switch {
 	case m.BodyType != "" && m.BodyType != webchat.BodyStandard && m.BodyType != webchat.BodyNotice:
-		return nil // the members' changes tell
+		return nil, nil // the members' changes tell
 	case m.Sender.ID == conv.Member.ID && m.BodyType == webchat.BodyNotice:
-		return nil
+		return nil, nil
 	case m.Sender.ID == conv.Member.ID:
 		o.what = wrote{"", m.Body}
 	default:
 		w := said{}
-		if member := g.member(ctx, conv, m.Sender.ID); member.Role == roleAgent {
+		member, err := g.member(ctx, conv, m.Sender.ID)
+		if err != nil {
+			return nil, err
+		}
+		if member.Role == roleAgent {
 			w.agent = memberAgent(member)
 		}
 		if m.Body != "" {
@@ -179,25 +187,30 @@ func (g *chatGuest) said(ctx context.Context, conv *webchat.Conversation, m *web
 	if o.id == "" {
 		o.id = random("message")
 	}
-	return []occurrence{o}
+	return []occurrence{o}, nil
 }
 
-// member returns who somebody is, asked for once. Who cannot be asked for is
-// nobody in particular.
-func (g *chatGuest) member(ctx context.Context, conv *webchat.Conversation, id string) *webchat.Member {
+// member returns who somebody is, asked for once. Whom the vendor does not tell of
+// is nobody in particular. After an error the link is to be given up, since what
+// somebody did cannot be told without.
+func (g *chatGuest) member(ctx context.Context, conv *webchat.Conversation, id string) (*webchat.Member, error) {
 	if m := g.members[id]; m != nil {
-		return m
+		return m, nil
 	}
 	if id == "" {
-		return &webchat.Member{}
+		return &webchat.Member{}, nil
 	}
 	m, err := g.client.Member(ctx, conv, id)
-	if err != nil {
-		g.log.Debug("a member of a conversation could not be asked for", "error", err)
-		return &webchat.Member{ID: id}
+	switch {
+	case err == nil:
+	case failure(err).Kind == sdk.Retry, failure(err).Kind == sdk.OutcomeUnknown:
+		return nil, err
+	default:
+		g.log.Debug("the vendor does not tell of a member of a conversation", "error", err)
+		m = &webchat.Member{ID: id}
 	}
 	g.members[id] = m
-	return m
+	return m, nil
 }
 
 func memberAgent(m *webchat.Member) *agent {
@@ -256,38 +269,39 @@ func (l *chatLink) read(ctx context.Context) ([]occurrence, error) {
 			l.guest.log.Debug("a frame of the vendor is left out", "error", err)
 			continue
 		}
-		if happened := l.understand(ctx, e); len(happened) > 0 {
-			return happened, nil
+		happened, err := l.understand(ctx, e)
+		if err != nil || len(happened) > 0 {
+			return happened, err
 		}
 	}
 }
 
 // understand returns what an event tells.
-func (l *chatLink) understand(ctx context.Context, e *webchat.Event) []occurrence {
+func (l *chatLink) understand(ctx context.Context, e *webchat.Event) ([]occurrence, error) {
 	switch {
 	case e.Message != nil:
 		return l.guest.said(ctx, l.conv, e.Message)
 	case e.Typing != nil && e.Typing.Sender.ID != l.conv.Member.ID:
-		return []occurrence{{at: e.Typing.Time.Time, what: typing{true, chatTypingLasts}}}
+		return []occurrence{{at: e.Typing.Time.Time, what: typing{true, chatTypingLasts}}}, nil
 	case e.Change != nil:
 		return l.changed(ctx, e.Change)
 	}
-	return nil
+	return nil, nil
 }
 
 // changed is what a member's change tells.
-func (l *chatLink) changed(ctx context.Context, c *webchat.MemberChange) []occurrence {
+func (l *chatLink) changed(ctx context.Context, c *webchat.MemberChange) ([]occurrence, error) {
 	o := occurrence{at: c.Time.Time}
 	if c.Member.ID == l.conv.Member.ID {
 		if c.Member.State != disconnected {
-			return nil
+			return nil, nil
 		}
 		o.id, o.what = "ended", over{}
-		return []occurrence{o}
+		return []occurrence{o}, nil
 	}
-	m := l.guest.member(ctx, l.conv, c.Member.ID)
-	if m.Role != roleAgent {
-		return nil
+	m, err := l.guest.member(ctx, l.conv, c.Member.ID)
+	if err != nil || m.Role != roleAgent {
+		return nil, err
 	}
 	o.id = fmt.Sprintf("%s-%s", clipID(m.ID), stamp(c.Time.Time))
 	switch c.Member.State {
@@ -298,9 +312,9 @@ func (l *chatLink) changed(ctx context.Context, c *webchat.MemberChange) []occur
 	case alerting:
 		o.what = called{*memberAgent(m)}
 	default:
-		return nil
+		return nil, nil
 	}
-	return []occurrence{o}
+	return []occurrence{o}, nil
 }
 
 func (l *chatLink) send(ctx context.Context, _, text string) (string, time.Time, error) {

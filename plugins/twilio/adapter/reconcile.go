@@ -149,9 +149,7 @@ func follow(st state, messages []client.Message) ([]news, bool) {
 }
 
 // look reads a conversation. What it reads first is what decides last: once the
-// state says closed, no message comes behind those that are read then; and who
-// has written one is among the participants that are read before it, or looked
-// for again.
+// state says closed, no message comes behind those that are read then.
 func (d *Desk) look(c *chat) (*view, error) {
 	select {
 	case d.reads <- struct{}{}:

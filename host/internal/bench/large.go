@@ -110,7 +110,7 @@ func (m *dayInSmall) measure(r *run) error {
 // drawDay draws the day second by second.
 func (r *run) drawDay(series []byte) error {
 	charts := []struct{ member, unit string }{
-		{"open_chats", "open chats"}, {"answers", "answers a second"}, {"p99_ms", "p99 of a second's answers, ms"},
+		{"open_chats", "open chats"}, {"answers", "answers a second"}, {"p99_ms", "p99 of answers in ms"},
 		{"cores", "cores of host and plugin"}, {"mib", "MiB of host and plugin"},
 	}
 	lines := make([][][2]float64, len(charts))

@@ -26,15 +26,20 @@ type chart struct {
 type line struct {
 	name   string
 	color  string
-	dashed bool
+	dashes string       // "": none
 	points [][2]float64 // by the first
 }
 
-// The picture's measures in pixels, and the room that axes and legend take.
+// The picture's measures in pixels, and the room that axes and legend take. Many
+// lines make it higher.
 const (
-	width, height                = 720, 400
-	left, right, top, underneath = 72, 190, 40, 48
+	width, leastHeight           = 800, 400
+	left, right, top, underneath = 72, 260, 40, 48
+	legend                       = 34 // for each line
 )
+
+// dashes tell the quantities of a subject apart.
+var dashes = []string{"", "6 4", "2 3", "10 3 2 3", "14 5", "6 2 2 2 2 2"}
 
 var colors = map[string]string{floorSubject: "#8a8a8a", beforeSubject: "#c77d0a", hostSubject: "#1261c4"}
 
@@ -66,15 +71,19 @@ func (r *run) plot() error {
 	return nil
 }
 
-// add puts a point on the line of a subject's quantity. A second quantity of one
-// subject is dashed.
+// add puts a point on the line of a subject's quantity.
 func (c *chart) add(subject, what string, x, y float64) {
 	name := subject + ": " + what
 	i := slices.IndexFunc(c.lines, func(l line) bool { return l.name == name })
 	if i < 0 {
 		i = len(c.lines)
-		second := slices.ContainsFunc(c.lines, func(l line) bool { return l.color == colors[subject] })
-		c.lines = append(c.lines, line{name: name, color: colors[subject], dashed: second})
+		same := 0
+		for _, l := range c.lines {
+			if l.color == colors[subject] {
+				same++
+			}
+		}
+		c.lines = append(c.lines, line{name: name, color: colors[subject], dashes: dashes[same%len(dashes)]})
 	}
 	c.lines[i].points = append(c.lines[i].points, [2]float64{x, y})
 	slices.SortFunc(c.lines[i].points, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
@@ -101,6 +110,7 @@ func (c chart) svg(under string) []byte {
 			minX, maxX, maxY = min(minX, p[0]), max(maxX, p[0]), max(maxY, p[1])
 		}
 	}
+	height := max(leastHeight, top+legend*len(c.lines)+underneath)
 	scale := math.Log10
 	if c.even {
 		scale = func(x float64) float64 { return x }
@@ -113,7 +123,7 @@ func (c chart) svg(under string) []byte {
 		}
 		return left + (scale(v)-scale(minX))/(scale(maxX)-scale(minX))*(width-left-right)
 	}
-	y := func(v float64) float64 { return height - underneath - v/maxY*(height-top-underneath) }
+	y := func(v float64) float64 { return float64(height-underneath) - v/maxY*float64(height-top-underneath) }
 
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="sans-serif" font-size="12">`+"\n", width, height)
@@ -127,13 +137,13 @@ func (c chart) svg(under string) []byte {
 		text(left-6, y(v)+4, "end", tick(v))
 	}
 	for _, v := range c.marks(maxX) {
-		text(x(v), height-underneath+18, "middle", tick(v))
+		text(x(v), float64(height-underneath+18), "middle", tick(v))
 	}
-	text(width-right+8, height-underneath+18, "start", c.across)
+	text(width-right+24, float64(height-underneath+18), "start", c.across)
 	for i, l := range c.lines {
 		dash := ""
-		if l.dashed {
-			dash = ` stroke-dasharray="5 4"`
+		if l.dashes != "" {
+			dash = ` stroke-dasharray="` + l.dashes + `"`
 		}
 		var points []string
 		for _, p := range l.points {
@@ -143,7 +153,7 @@ func (c chart) svg(under string) []byte {
 			}
 		}
 		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"%s/>`+"\n", strings.Join(points, " "), l.color, dash)
-		at := float64(top + 34*i)
+		at := float64(top + legend*i)
 		fmt.Fprintf(&b, `<path d="M%d %.0fh20" stroke="%s" stroke-width="2"%s/>`+"\n", width-right+8, at, l.color, dash)
 		subject, what, _ := strings.Cut(l.name, ": ")
 		text(width-right+34, at+4, "start", subject)

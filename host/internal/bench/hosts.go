@@ -112,6 +112,8 @@ func start(subject, dir, program string, args ...string) (*server, error) {
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
+	late := time.AfterFunc(patience, func() { _ = s.cmd.Process.Kill() }) // which ends its output
+	defer late.Stop()
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		if s.url = address.FindString(lines.Text()); s.url != "" {

@@ -115,18 +115,10 @@ type vendorDesk struct {
 // startVendor runs the simulator of a vendor and a host with its plugin.
 func startVendor(t *testing.T, v *vendor) (*vendorDesk, *Host) {
 	t.Helper()
-	plugins := filepath.Join(binaries, "vendors.d")
-	plugin, simulator := filepath.Join(plugins, "deskhost-plugin-"+v.plugin), filepath.Join(binaries, "simulator-"+v.plugin)
-	if _, err := os.Stat(simulator); err != nil {
-		folder := "./plugins/" + v.plugin
-		if err := errors.Join(build(false, plugin, folder), build(false, simulator, folder+"/"+v.plugin+"test/simulator")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p := Start(t, simulator, append([]string{"--listen", "127.0.0.1:0"}, v.simulator...)...)
+	p := Start(t, filepath.Join(binaries, "simulator-"+v.plugin), append([]string{"--listen", "127.0.0.1:0"}, v.simulator...)...)
 	url := strings.TrimSuffix(urlForm.FindString(p.Line("http://")), ".")
 	h := NewHost(t, map[string]any{
-		"plugin_dir": plugins,
+		"plugin_dir": filepath.Join(binaries, "vendors.d"),
 		// A plugin may have a socket for each chat.
 		"limits": Unlimited(map[string]any{"plugin_open_files": 4096}),
 		"desks":  []any{map[string]any{"name": "support", "plugin": v.plugin, "config": v.config(url)}},
@@ -239,8 +231,18 @@ func isDelivered(id string) func(Entry) bool {
 
 // TestVendors has users talk to the agents of vendors' simulators.
 func TestVendors(t *testing.T) {
+	for _, name := range []string{"genesys", "twilio"} {
+		folder := "./plugins/" + name
+		if err := errors.Join(
+			build(false, filepath.Join(binaries, "vendors.d", "deskhost-plugin-"+name), folder),
+			build(false, filepath.Join(binaries, "simulator-"+name), folder+"/"+name+"test/simulator"),
+		); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range vendors {
 		t.Run(vendors[i].name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			d, h := startVendor(t, &vendors[i])
 			t.Run("two chats", func(t *testing.T) { twoChats(t, d, h) })
 			t.Run("plugin killed", func(t *testing.T) { killedAtVendor(t, d, h) })

@@ -409,6 +409,9 @@ func (d *Desk) ResumeChat(ctx context.Context, req *sdk.ResumeChatRequest) error
 			return err
 		}
 	}
+	c.mu.Lock()
+	c.readAgain() // a hand-over that failed may have left it
+	c.mu.Unlock()
 	err := c.awaitOpen(ctx)
 	if f := (*sdk.Failure)(nil); errors.As(err, &f) && f.Kind == sdk.Invalid {
 		// The conversation lives on while an operator sets right what is wrong.
@@ -437,7 +440,7 @@ func (d *Desk) Drain(ctx context.Context) error {
 	d.mu.Lock()
 	d.stopReading() // under the lock: no chat is opened after it
 	d.mu.Unlock()
-	d.readers.Wait()
+	d.readers.Wait() // they end at once: each of their calls ends with reading
 	var errs []error
 	chats := d.all(func(*chat) bool { return true })
 	for _, c := range chats {

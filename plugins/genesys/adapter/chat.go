@@ -88,6 +88,8 @@ type chat struct {
 	reading context.Context //nolint:containedctx // it is the chat's life
 	stop    context.CancelFunc
 	serving bool
+	// again says that serve is to begin anew when it has ended.
+	again bool
 	// st is what the host has, besides Sent, which it is about to have.
 	st state
 	// link is nil while there is none. It is closed when linked ends, by cut.
@@ -124,8 +126,22 @@ func newChat(d *Desk, id string, st state, g guest) *chat {
 // start has the chat served. The caller holds mu, or has just made the chat.
 func (c *chat) start() {
 	c.reading, c.stop = context.WithCancel(c.desk.reading)
-	c.serving = true
+	c.serving, c.again = true, false
 	c.desk.readers.Go(c.serve)
+}
+
+// readAgain has a chat served of which serve has ended, or is about to. The caller
+// holds mu.
+func (c *chat) readAgain() {
+	c.desk.mu.Lock()
+	defer c.desk.mu.Unlock()
+	switch {
+	case c.phase == closed, c.desk.reading.Err() != nil:
+	case c.serving:
+		c.again = c.reading.Err() != nil
+	default:
+		c.start()
+	}
 }
 
 // flush returns once the chat is not read any more and the host has all that was.
@@ -147,17 +163,14 @@ func (c *chat) quiesce(ctx context.Context) (*sdk.ResumeState, error) {
 		return nil, sdk.Fail(sdk.Refused, "the user is signed in, and the sign-in token is not handed on; the chat stays here until it ends")
 	}
 	c.stop()
+	c.again = false
 	err := c.await(ctx, func() bool { return !c.serving && !c.telling })
 	if c.phase == closed {
 		return nil, failure(c.err)
 	}
 	if err != nil {
 		err = sdk.Fail(sdk.Retry, "the host has not taken all events yet: %w", err)
-		c.desk.mu.Lock()
-		defer c.desk.mu.Unlock()
-		if !c.serving && c.desk.reading.Err() == nil {
-			c.start()
-		}
+		c.readAgain()
 		return nil, err
 	}
 	st := c.st.resume()

@@ -34,6 +34,9 @@ func (c *chat) serve() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.serving = false
+		if c.again {
+			c.readAgain()
+		}
 		c.broadcast()
 	}()
 	c.mu.Lock()

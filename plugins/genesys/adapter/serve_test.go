@@ -239,3 +239,31 @@ func TestNoMoreThanTwoASecond(t *testing.T) {
 		}
 	})
 }
+
+// TestAHandOverThatFailsLeavesTheChatServed has a hand-over end before the chat's
+// reader has, and the host resume the chat in the same process.
+func TestAHandOverThatFailsLeavesTheChatServed(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.desk.QuiesceChat(ctx, &sdk.QuiesceChatRequest{ChatID: "c"}); failure(err).Kind != sdk.Retry {
+			t.Errorf("handed over: %v", err)
+		}
+		pass(time.Minute)
+		if err := c.desk.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c"}); err != nil {
+			t.Error(err)
+		}
+		select {
+		case g.happened <- text("1", time.Unix(100, 0)):
+		case <-time.After(time.Minute):
+			t.Fatal("nobody reads the chat")
+		}
+		pass(time.Minute)
+		if got, want := story(h), []string{"1"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if _, err := c.desk.QuiesceChat(t.Context(), &sdk.QuiesceChatRequest{ChatID: "c"}); err != nil {
+			t.Errorf("the next hand-over: %v", err)
+		}
+	})
+}

@@ -241,7 +241,20 @@ func (c *Client) Dial(ctx context.Context, u *url.URL, silence time.Duration) (*
 	if c.origin != "" {
 		header.Set("Origin", c.origin)
 	}
-	conn, resp, err := c.dialer.DialContext(ctx, u.String(), header) //nolint:bodyclose // it is read already, says the dialer
+	dialer, stop := *c.dialer, func() bool { return true }
+	dialer.NetDialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
+		conn, err := c.dialer.NetDialContext(dialing, network, address)
+		if err == nil {
+			// Of ctx the dialer's handshake heeds the deadline only.
+			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
+		}
+		return conn, err
+	}
+	conn, resp, err := dialer.DialContext(ctx, u.String(), header) //nolint:bodyclose // it is read already, says the dialer
+	if !stop() && err == nil {
+		_ = conn.Close()
+		err = ctx.Err()
+	}
 	if err != nil {
 		if resp != nil {
 			text, _ := io.ReadAll(resp.Body)

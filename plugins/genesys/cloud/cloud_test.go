@@ -1,9 +1,11 @@
 package cloud
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -198,5 +200,40 @@ func TestASocketOverTLS(t *testing.T) {
 	e := (*Error)(nil)
 	if frame, err := s.Read(); !errors.As(err, &e) {
 		t.Errorf("%s, %v from a dead connection", frame, err)
+	}
+}
+
+// TestDialEndsWithItsContext has a server that takes a connection and says nothing.
+func TestDialEndsWithItsContext(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		conn, err := silent.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = conn.Read(make([]byte, 1)) // the handshake has begun
+		cancel()
+		_, _ = io.Copy(io.Discard, conn) // until the dialer gives up
+		_ = conn.Close()
+	}()
+	done := make(chan error, 1)
+	go func() {
+		u := parse(t, "ws://"+silent.Addr().String())
+		_, err := New(Endpoints{API: u, Sockets: u}, "", nil).Dial(ctx, u, time.Minute)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("connected")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the dialer waits for an answer although its context has ended")
 	}
 }

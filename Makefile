@@ -94,7 +94,7 @@ test-go: ## Run the Go tests only
 	@mkdir -p $(TOOLS)
 	@echo "go test -race ./..."
 	@mkdir -p $(TOOLS)
-	@go test -race -timeout 15m ./... 2>&1 | tee $(TOOLS)/test-go.log || { \
+	@go test -race -timeout 20m ./... 2>&1 | tee $(TOOLS)/test-go.log || { \
 		echo "== What failed, from .tool/test-go.log:"; \
 		grep -E '^ *--- FAIL|^ *[^ ]+\.go:[0-9]+:|^panic: |DATA RACE|^(FAIL|#)[[:space:]]' $(TOOLS)/test-go.log | cut -c 1-300 | head -n 80; \
 		exit 1; }

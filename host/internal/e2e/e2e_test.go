@@ -235,7 +235,7 @@ func TestThousandChats(t *testing.T) {
 	desk := StartDesk(t)
 	h := NewHost(t, desk.Settings())
 	h.Start()
-	run(t, h, desk, 1000, 20, func(func()) {})
+	run(t, h, desk, 1000, 10, func(func()) {})
 }
 
 // run has pages talk, all at once. Meanwhile it calls disturb, with a function

@@ -73,6 +73,8 @@ func Unlimited(changes map[string]any) map[string]any {
 		"chats_per_minute":    1_000_000,
 		"messages_per_minute": 1_000_000,
 		"sockets_per_address": 100_000,
+		// The race detector takes several times a program's own memory.
+		"plugin_memory": "2GiB",
 	}
 	maps.Copy(limits, changes)
 	return limits

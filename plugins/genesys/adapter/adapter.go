@@ -251,7 +251,7 @@ func (d *Desk) guest(id string, user *sdk.UserContext, req *sdk.StartChatRequest
 	if d.messaging != nil {
 		return &messaging{client: d.messaging, log: d.log, chatID: id, signInToken: token, attributes: attributesOf(id, user)}
 	}
-	g := &chatGuest{client: d.chat, log: d.log, members: map[string]*webchat.Member{}, told: noticeOf(user)}
+	g := &chatGuest{client: d.chat, log: d.log, answer: d.timeouts.answer, members: map[string]*webchat.Member{}, told: noticeOf(user)}
 	if req != nil {
 		g.create = &webchat.CreateRequest{
 			OrganizationID: d.config.OrganizationID,

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,8 +43,14 @@ type world struct {
 
 func newWorld(t *testing.T, mode string, o genesystest.Options) *world {
 	t.Helper()
+	return newWorldBehind(t, mode, o, func(simulator http.Handler) http.Handler { return simulator })
+}
+
+// newWorldBehind puts something between the plugin and the simulator.
+func newWorldBehind(t *testing.T, mode string, o genesystest.Options, between func(http.Handler) http.Handler) *world {
+	t.Helper()
 	w := &world{t: t, simulator: genesystest.New(o), host: desktest.NewHost(t)}
-	server := httptest.NewServer(w.simulator)
+	server := httptest.NewServer(between(w.simulator))
 	t.Cleanup(func() {
 		w.simulator.Close()
 		server.Close()
@@ -794,4 +801,46 @@ func TestStartThatCannotWork(t *testing.T) {
 	w.config["origin"] = "https://www.example.com"
 	w.desk = w.process()
 	w.start("c")
+}
+
+// TestAMemberWhomTheVendorDoesNotTellOf has one answer about the agent never come.
+func TestAMemberWhomTheVendorDoesNotTellOf(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	w := newWorldBehind(t, "webchat", genesystest.Options{}, func(simulator http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/members/") && asked.Add(1) == 1 {
+				<-r.Context().Done()
+				return
+			}
+			simulator.ServeHTTP(rw, r)
+		})
+	})
+	w.config["timeouts"] = map[string]any{"answer": "1s"}
+	w.desk = w.process()
+	w.start("c")
+	w.do(says("c", "Hello"))
+	w.tells("c", "Ada joined", "Hello")
+}
+
+// TestAnAgentWhoLeavesWhileTheLinkIsMade has that happen as soon as the vendor has
+// told who is there.
+func TestAnAgentWhoLeavesWhileTheLinkIsMade(t *testing.T) {
+	t.Parallel()
+	var leaves atomic.Bool
+	var w *world
+	w = newWorldBehind(t, "webchat", genesystest.Options{}, func(simulator http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			simulator.ServeHTTP(rw, r)
+			if strings.HasSuffix(r.URL.Path, "/members") && leaves.CompareAndSwap(true, false) {
+				w.do(genesystest.Act{Do: "agent_leaves", ChatID: "c"})
+			}
+		})
+	})
+	w.start("c")
+	w.do(says("c", "Hello"))
+	w.tells("c", "Ada joined", "Hello")
+	leaves.Store(true)
+	w.do(genesystest.Act{Do: "cut", ChatID: "c"})
+	w.tells("c", "Ada joined", "Hello", "left")
 }

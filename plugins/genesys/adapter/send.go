@@ -3,6 +3,7 @@ package adapter
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -216,6 +217,8 @@ func (c *chat) noteOwn(o own) {
 		return
 	case !o.at.IsZero() && o.at.Before(c.st.Sent.At):
 		return
+	case slices.ContainsFunc(c.own, func(had own) bool { return had.deskID == o.deskID }):
+		return
 	}
 	c.own = append(c.own, o)
 	if len(c.own) > maxOwn {
@@ -230,7 +233,7 @@ func (c *chat) lookUp(unclear *unsent) {
 		return
 	}
 	for _, o := range c.own {
-		if sameText(o.text, c.unsent.text) {
+		if o.messageID == c.unsent.id || o.messageID == "" && sameText(o.text, c.unsent.text) {
 			c.settle(delivery{sent: sent{c.unsent.id, o.deskID, o.at}})
 			return
 		}

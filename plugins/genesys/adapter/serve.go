@@ -132,7 +132,6 @@ func (c *chat) connect() (link, error) {
 
 // caughtUp queues what a connect has found.
 func (c *chat) caughtUp(p *past) {
-	c.own = nil
 	for i := range p.happened {
 		o := &p.happened[i]
 		switch w := o.what.(type) {

@@ -25,7 +25,8 @@ type fakeGuest struct {
 	// losses end a link with an error, happened is read from it.
 	losses   chan error
 	happened chan occurrence
-	missed   []occurrence
+	// missed is what each connect finds.
+	missed []occurrence
 }
 
 func (g *fakeGuest) prepare(_ context.Context, st *state) (bool, error) {
@@ -264,6 +265,22 @@ func TestAHandOverThatFailsLeavesTheChatServed(t *testing.T) {
 		}
 		if _, err := c.desk.QuiesceChat(t.Context(), &sdk.QuiesceChatRequest{ChatID: "c"}); err != nil {
 			t.Errorf("the next hand-over: %v", err)
+		}
+	})
+}
+
+// TestAMessageIsFoundBehindAnyHistory has a lost message in the history of one
+// connect, and no longer in that of the next, which begins later.
+func TestAMessageIsFoundBehindAnyHistory(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.missed = []occurrence{{id: "at-the-desk", at: time.Unix(100, 0), listed: true, what: wrote{"", "Hello?"}}}
+		g.losses <- errors.New("cut")
+		pass(time.Minute)
+		g.missed = []occurrence{text("1", time.Unix(101, 0))}
+		g.losses <- errors.New("cut")
+		pass(time.Minute)
+		if deskID, err := c.deliver(t.Context(), message{id: "m", text: "Hello?"}); deskID != "at-the-desk" || err != nil {
+			t.Errorf("sent again as %s, %v", deskID, err)
 		}
 	})
 }

@@ -32,6 +32,8 @@ const (
 type chatGuest struct {
 	client *webchat.Client
 	log    hclog.Logger
+	// answer is how long the vendor may take to tell of a member.
+	answer time.Duration
 	// create asks for the conversation; nil for a chat that another process has started.
 	create *webchat.CreateRequest
 	// fresh is set until the first connect to a conversation that this process made.
@@ -72,34 +74,37 @@ func (k *chatKeys) conversation() *webchat.Conversation {
 
 func (g *chatGuest) connect(ctx context.Context, st *state) (link, *past, error) {
 	conv := st.Chat.conversation()
-	p := new(past)
-	if !g.fresh {
-		members, err := g.client.Members(ctx, conv)
-		if err != nil {
-			return nil, nil, gone(err)
-		}
-		there := g.present(members, conv.Member.ID, p)
-		defer func() { p.happened = append(p.happened, occurrence{id: "present-" + stamp(time.Now()), what: there}) }()
+	stream, err := g.client.Attach(ctx, conv)
+	l, p := &chatLink{guest: g, conv: conv, stream: stream}, new(past)
+	if g.fresh {
+		g.fresh = err != nil
+		return l, p, err
 	}
-	l := &chatLink{guest: g, conv: conv}
-	if p.ended == nil {
-		stream, err := g.client.Attach(ctx, conv)
-		if err != nil {
-			return nil, nil, err
-		}
-		l.stream = stream
+	// Asked for with the stream attached, so that nothing is missed in between; and
+	// if it cannot be, since that may be because the conversation is over.
+	if missed := g.past(ctx, conv, st, p); missed != nil {
+		l.close()
+		return nil, nil, missed
 	}
-	if !g.fresh {
-		if err := g.history(ctx, conv, st, p); err != nil {
-			l.close()
-			return nil, nil, gone(err)
-		}
-	}
-	g.fresh = false
 	if p.ended != nil {
+		l.close()
 		return nil, p, nil
 	}
-	return l, p, nil
+	return l, p, err
+}
+
+// past reads what has happened since the state.
+func (g *chatGuest) past(ctx context.Context, conv *webchat.Conversation, st *state, p *past) error {
+	members, err := g.client.Members(ctx, conv)
+	if err != nil {
+		return gone(err)
+	}
+	there := g.present(members, conv.Member.ID, p)
+	if err := g.history(ctx, conv, st, p); err != nil {
+		return gone(err)
+	}
+	p.happened = append(p.happened, occurrence{id: "present-" + stamp(time.Now()), what: there})
+	return nil
 }
 
 // present sorts out who is in the conversation.
@@ -200,6 +205,8 @@ func (g *chatGuest) member(ctx context.Context, conv *webchat.Conversation, id s
 	if id == "" {
 		return &webchat.Member{}, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, g.answer)
+	defer cancel()
 	m, err := g.client.Member(ctx, conv, id)
 	switch {
 	case err == nil:

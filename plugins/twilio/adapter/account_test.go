@@ -42,6 +42,8 @@ type account struct {
 	calls map[string]int
 	// refuse is the next call to be refused; empty: none.
 	refuse string
+	// first may answer calls in the account's place; nil: nobody does.
+	first answerer
 }
 
 func newAccount(t testing.TB) *account {

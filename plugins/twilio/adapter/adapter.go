@@ -225,10 +225,12 @@ func failure(err error) *sdk.Failure {
 		f.Kind = sdk.ChatOver
 	case e.NotFound():
 		f.Kind = sdk.ChatUnknown
+	case e.Passing():
+		f.Kind, f.RetryAfter = sdk.Retry, e.RetryAfter
 	case e.Unclear():
 	case e.Status >= 400 && e.Status < 500:
 		f.Kind = sdk.Invalid
-	default: // it was not sent, or only asked
+	default: // it only asked
 		f.Kind, f.RetryAfter = sdk.Retry, e.RetryAfter
 	}
 	return f

@@ -239,6 +239,14 @@ func inMemory(t *testing.T, test func(t *testing.T, a *account, h *desktest.Host
 			if a.isCut() {
 				return nil, &net.OpError{Op: "read", Err: errors.New("the line is cut")}
 			}
+			a.mu.Lock()
+			first := a.first
+			a.mu.Unlock()
+			if first != nil {
+				if resp, err := first(r); resp != nil || err != nil {
+					return resp, err
+				}
+			}
 			w := httptest.NewRecorder()
 			a.ServeHTTP(w, r)
 			return w.Result(), nil

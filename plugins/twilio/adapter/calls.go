@@ -126,26 +126,27 @@ func (d *Desk) lookup(ctx context.Context, conv *client.Conversation, identity s
 	})
 }
 
-// EndChat ends the conversation in the configured way.
+// EndChat ends the conversation in the configured way. The host has ended the
+// chat already, so what fails in any way is tried again: what is left open stays
+// with an agent.
 func (d *Desk) EndChat(ctx context.Context, req *sdk.EndChatRequest) error {
-	c, conv, st, err := d.toEnd(ctx, req)
-	if err != nil {
-		return err
+	conv, st, err := d.toEnd(ctx, req)
+	if err == nil {
+		err = client.Insist(ctx, func() error { return d.end(ctx, conv, &st) })
 	}
-	err = client.Insist(ctx, func() error { return d.end(ctx, conv, &st) })
-	if err != nil && !client.As(err).Closed() && !client.As(err).NotFound() {
-		return failure(err)
+	if err == nil {
+		return nil
 	}
-	if c != nil {
-		d.mu.Lock()
-		d.drop(c)
-		d.mu.Unlock()
+	f := failure(err)
+	if f.Kind == sdk.Invalid || f.Kind == sdk.Refused {
+		f.Kind = sdk.Retry
 	}
-	return failed(err)
+	return f
 }
 
-// toEnd finds the conversation of a chat: here, in its state, or at Twilio.
-func (d *Desk) toEnd(ctx context.Context, req *sdk.EndChatRequest) (*chat, *client.Conversation, state, error) {
+// toEnd finds the conversation of a chat: here, in its state, or at Twilio. A
+// chat of this process is dropped: the host takes nothing more of it.
+func (d *Desk) toEnd(ctx context.Context, req *sdk.EndChatRequest) (*client.Conversation, state, error) {
 	d.mu.Lock()
 	c := d.chats[req.ChatID]
 	var begun *start
@@ -157,45 +158,59 @@ func (d *Desk) toEnd(ctx context.Context, req *sdk.EndChatRequest) (*chat, *clie
 		select {
 		case <-begun.done: // what is being opened is ended behind it
 		case <-ctx.Done():
-			return nil, nil, state{}, sdk.Fail(sdk.Retry, "the chat is still being started: %w", ctx.Err())
+			return nil, state{}, sdk.Fail(sdk.Retry, "the chat is still being started: %w", ctx.Err())
 		}
 	}
 	if c, conv, st, err := d.served(req.ChatID); err == nil {
-		return c, conv, st, nil
+		d.mu.Lock()
+		d.drop(c)
+		c.stopLook()
+		d.mu.Unlock()
+		return conv, st, nil
 	}
 	if req.State != nil {
 		if st, err := readState(req.State); err == nil {
-			return nil, d.client.Conversation(st.Conversation), st, nil
+			return d.client.Conversation(st.Conversation), st, nil
 		}
 	}
 	conv, err := d.find(ctx, req.ChatID)
 	switch {
 	case err != nil:
-		return nil, nil, state{}, failure(err)
+		return nil, state{}, err
 	case conv == nil:
-		return nil, nil, state{}, sdk.Fail(sdk.ChatUnknown, "Twilio has no open conversation of the chat")
+		return nil, state{}, sdk.Fail(sdk.ChatUnknown, "Twilio has no open conversation of the chat")
 	}
-	return nil, conv, newState(conv.SID, req.ChatID), nil
+	return conv, newState(conv.SID, req.ChatID), nil
 }
 
-// end ends a conversation for the user. An interaction that is not found leaves
-// the conversation to be closed.
+// end ends a conversation for the user.
 func (d *Desk) end(ctx context.Context, conv *client.Conversation, st *state) error {
 	switch d.config.End {
 	case endParticipant:
 		return conv.RemoveParticipant(ctx, st.Identity)
 	case endInteraction:
-		i, err := d.interaction(ctx, st)
-		if err != nil {
-			return err
-		}
-		if i == nil {
-			break
-		}
+		return d.closeInteraction(ctx, conv, st)
+	default:
+		return conv.Close(ctx)
+	}
+}
+
+// closeInteraction closes a conversation's interaction and with it the agent's
+// task. Where Twilio says that this cannot be, only the conversation is closed.
+func (d *Desk) closeInteraction(ctx context.Context, conv *client.Conversation, st *state) error {
+	i, err := d.interaction(ctx, st)
+	if i != nil {
 		st.Interaction, st.Channel = i.SID, i.Channel
-		if err := d.client.CloseInteraction(ctx, *i); err == nil || client.As(err).Throttled() || client.As(err).Unclear() {
+		if err = d.client.CloseInteraction(ctx, *i); err == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		if e := client.As(err); e.Passing() || e.Unclear() {
 			return err
 		}
+		d.log.Warn("the interaction of a conversation cannot be closed, so the conversation is; the agent's task may stay open",
+			"conversation", conv.SID, "error", err)
 	}
 	return conv.Close(ctx)
 }

@@ -108,24 +108,22 @@ func (d *Desk) converse(ctx context.Context, req *sdk.StartChatRequest) (st stat
 	}
 	st = newState(conv.SID, identity)
 	if err = d.complete(ctx, &st, conv, req, found); err != nil {
-		return st, nil, d.undo(ctx, conv, req, err)
+		return st, nil, d.undo(conv, &st, req, err)
 	}
 	return st, conv, nil
 }
 
 // undo closes a conversation that could not be made complete, and returns what
 // became of the start.
-func (d *Desk) undo(ctx context.Context, conv *client.Conversation, req *sdk.StartChatRequest, cause error) error {
+func (d *Desk) undo(conv *client.Conversation, st *state, req *sdk.StartChatRequest, cause error) error {
 	f := failure(cause)
-	if d.life.Err() != nil {
-		return f // the process is about to end; another attempt takes it up
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	ctx, cancel := context.WithTimeout(d.life, closeTimeout)
 	defer cancel()
-	err := client.Insist(ctx, func() error { return conv.Close(ctx) })
+	err := client.Insist(ctx, func() error { return d.closeInteraction(ctx, conv, st) })
 	if err != nil && !client.As(err).Closed() && !client.As(err).NotFound() {
 		d.log.Warn("a conversation that was opened for a chat that did not start was not closed; another attempt takes it up",
 			"chat_id", req.ChatID, "conversation", conv.SID, "error", err)
+		f.Kind = sdk.OutcomeUnknown
 		return f
 	}
 	switch f.Kind {

@@ -1,8 +1,8 @@
 // Package client speaks the parts of Twilio's API that a Flex chat takes:
 // Conversations v1, Web Chats and Interactions of the Flex API, TaskRouter.
 //
-// It owns how a call is made and what its failure means: one request each, but
-// for a 412, which Twilio asks to repeat at once; [Retry] repeats what may be.
+// It owns how a call is made and what its failure means: one request each;
+// [Retry] repeats what may be.
 // Credentials go to the configured addresses only: redirects are not followed,
 // and of the address of a next page only the query is used. It keeps no state
 // of a conversation but its rate of writing, and knows nothing of deskhost. The
@@ -158,9 +158,10 @@ func (e *Error) Unclear() bool {
 	return e.write && e.Sent && !e.Throttled() && (e.Status == 0 || e.Status < 400 || e.Status >= 500)
 }
 
-// Passing says that the call had no effect, and that the same may work later.
+// Passing says that the call had no effect, and that the same may work later. A
+// 412 is one: somebody else has changed the resource at the same moment.
 func (e *Error) Passing() bool {
-	return e.Throttled() || !e.Sent || !e.write && (e.Status == 0 || e.Status >= 500)
+	return e.Throttled() || !e.Sent || e.Status == http.StatusPreconditionFailed || !e.write && (e.Status == 0 || e.Status >= 500)
 }
 
 // As returns the Error in an error; one that says nothing if there is none.
@@ -241,17 +242,8 @@ func (c *Client) post(ctx context.Context, u *url.URL, form url.Values, answer a
 	return c.call(ctx, request{method: http.MethodPost, url: u, form: form}, answer)
 }
 
-// call makes one request, and a second one if Twilio answers 412: somebody else
-// has changed the resource at the same moment. answer may be nil.
+// call makes one request. answer may be nil.
 func (c *Client) call(ctx context.Context, r request, answer any) error {
-	err := c.once(ctx, r, answer)
-	if e := (*Error)(nil); errors.As(err, &e) && e.Status == http.StatusPreconditionFailed {
-		return c.once(ctx, r, answer)
-	}
-	return err
-}
-
-func (c *Client) once(ctx context.Context, r request, answer any) error {
 	write := r.method != http.MethodGet
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url.String(), strings.NewReader(r.form.Encode()))
 	if err != nil {

@@ -52,11 +52,14 @@ func (s *Simulator) heard(c *conversation) {
 	s.call(c, attributes)
 }
 
-// end closes a conversation as Flex does when its interaction is closed.
+// end closes an interaction, as Flex does for the agent or a caller: with it go
+// the task and the conversation.
 func (s *Simulator) end(c *conversation, by actor) {
-	if c.State != stateClosed {
-		s.setState(c, stateClosed, by)
+	s.finishTask(c)
+	if c.interaction != nil {
+		c.interaction.status = stateClosed
 	}
+	s.setState(c, stateClosed, by)
 }
 
 // Conversations returns the sids of the conversations that a chat has had.

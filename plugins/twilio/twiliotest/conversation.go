@@ -272,7 +272,8 @@ func (s *Simulator) deleteConversation(r *request) (int, any) {
 	return http.StatusNoContent, nil
 }
 
-// setState changes a conversation's state and tells its webhooks.
+// setState changes a conversation's state and tells its webhooks. Its
+// interaction and task stay as they are: see end.
 func (s *Simulator) setState(c *conversation, state string, by actor) {
 	if state == c.State {
 		return
@@ -280,12 +281,6 @@ func (s *Simulator) setState(c *conversation, state string, by actor) {
 	from := c.State
 	c.State, c.DateUpdated = state, now()
 	c.note("", "", "The conversation is "+state)
-	if state == stateClosed {
-		s.finishTask(c)
-		if c.interaction != nil {
-			c.interaction.status = stateClosed
-		}
-	}
 	s.fire(c, by, "onConversationStateUpdated", map[string]string{
 		"ConversationSid": c.Sid, "StateFrom": from, "StateTo": state, "Reason": cmp.Or(by.reason, "API"),
 	})

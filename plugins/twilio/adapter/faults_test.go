@@ -1,0 +1,228 @@
+package adapter_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/deskhost/deskhost/plugins/twilio/client"
+	"github.com/deskhost/deskhost/plugins/twilio/twiliotest"
+	"github.com/deskhost/deskhost/sdk"
+	"github.com/deskhost/deskhost/sdk/desktest"
+)
+
+// answerer may answer a call in the account's place: both nil if it does not.
+type answerer func(*http.Request) (*http.Response, error)
+
+// intercept has calls shown to an answerer first, from now on; nil: to none. It
+// is for accounts in memory.
+func (a *account) intercept(first answerer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.first = first
+}
+
+// answer is one that the simulator would not give.
+func answer(status int, body string) (*http.Response, error) {
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
+}
+
+// is tells whether a call has that method and end of its path.
+func is(r *http.Request, method, end string) bool {
+	return r.Method == method && strings.HasSuffix(r.URL.Path, end)
+}
+
+// closes tells whether a call closes a conversation.
+func closes(r *http.Request) bool {
+	return r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], "CH")
+}
+
+// liveTasks counts the tasks of a chat's conversation that an agent has or may get.
+func (a *account) liveTasks(chat string) (live int) {
+	a.t.Helper()
+	c, err := client.New(client.Options{
+		User: twiliotest.AccountSid, Password: twiliotest.AuthToken, TaskRouterURL: a.url + "/taskrouter", Transport: a.transport,
+	})
+	a.play(err)
+	tasks, err := c.Tasks(a.t.Context(), twiliotest.WorkspaceSid, a.Conversations(chat)[0])
+	a.play(err)
+	for i := range tasks {
+		if tasks[i].Live() {
+			live++
+		}
+	}
+	return live
+}
+
+// isOpen tells whether a chat's conversation can still be written to.
+func (a *account) isOpen(chat string) bool { return a.SystemSays(chat, "Is it open?") == nil }
+
+// Where the interaction cannot be found or closed for good, the conversation is
+// closed in its place; what may pass is tried again, and nothing is given up.
+func TestEndLeavesNothingOpen(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil answerer
+		// passing says that the call fails for now and works once the trouble is over.
+		passing bool
+	}{
+		"the workspace is gone": {spoil: func(r *http.Request) (*http.Response, error) {
+			if is(r, http.MethodGet, "/Tasks") {
+				return answer(404, `{"code": 20404}`)
+			}
+			return nil, nil
+		}},
+		"tasks are forbidden": {spoil: func(r *http.Request) (*http.Response, error) {
+			if is(r, http.MethodGet, "/Tasks") {
+				return answer(403, `{"code": 20403}`)
+			}
+			return nil, nil
+		}},
+		"the interaction is gone": {spoil: func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost && strings.Contains(r.URL.Path, "/Interactions/") {
+				return answer(404, `{"code": 20404}`)
+			}
+			return nil, nil
+		}},
+		"Flex cannot be reached": {passing: true, spoil: func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost && strings.Contains(r.URL.Path, "/Interactions/") {
+				return nil, &net.OpError{Op: "dial", Err: errors.New("no route")}
+			}
+			return nil, nil
+		}},
+		"others change it all the time": {passing: true, spoil: func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				return answer(412, `{}`)
+			}
+			return nil, nil
+		}},
+		"the credentials are refused": {passing: true, spoil: func(*http.Request) (*http.Response, error) {
+			return answer(401, `{"code": 20003}`)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+				d := a.connect(h, webChats, byPolling)
+				begin(t, d, "c1")
+				a.play(a.AgentJoins(t.Context(), "c1"))
+				await(t, h, "c1", "Ada joined")
+				a.intercept(c.spoil)
+				err := d.EndChat(t.Context(), &sdk.EndChatRequest{ChatID: "c1", Attempt: 1, ByUser: true})
+				a.intercept(nil)
+				if c.passing {
+					wantKind(t, err, sdk.Retry)
+					err = d.EndChat(t.Context(), &sdk.EndChatRequest{ChatID: "c1", Attempt: 2, ByUser: true, State: h.State("c1")})
+					if n := a.liveTasks("c1"); n != 0 {
+						t.Errorf("%d tasks are left to agents", n)
+					}
+				}
+				if err != nil || a.isOpen("c1") {
+					t.Errorf("the conversation is open, and the end is answered with %v", err)
+				}
+				await(t, h, "c1", "Ada joined") // the host has ended the chat, and is told no end
+			})
+		})
+	}
+}
+
+// A message is not given up because others change the conversation all the time.
+func TestSendWhileOthersChange(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		begin(t, d, "c1")
+		a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Status: 412, Times: 3})
+		send(t, d, "c1", "m1", "One.")
+		a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Status: 412, Times: 4})
+		_, err := d.SendMessageToAgent(t.Context(), &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m2", Attempt: 1, Text: "Two."})
+		wantKind(t, err, sdk.Retry)
+		if got := a.heard("c1"); !slices.Equal(got, []string{"Help!", "One."}) {
+			t.Errorf("the agent sees %q", got)
+		}
+	})
+}
+
+// A start that failed and left its conversation open is not one without effect.
+func TestHalfMadeIsNotClosed(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, routed, byPolling)
+		a.intercept(func(r *http.Request) (*http.Response, error) {
+			switch {
+			case is(r, http.MethodPost, "/Interactions"):
+				return answer(400, `{}`)
+			case closes(r):
+				return answer(503, `{}`)
+			}
+			return nil, nil
+		})
+		_, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c1", Attempt: 1, Text: "Help!"})
+		a.intercept(nil)
+		wantKind(t, err, sdk.OutcomeUnknown)
+		if !a.isOpen("c1") {
+			t.Error("the conversation is closed after all")
+		}
+		if err := d.EndChat(t.Context(), &sdk.EndChatRequest{ChatID: "c1", Attempt: 1}); err != nil || a.isOpen("c1") {
+			t.Errorf("it cannot be ended: %v", err)
+		}
+	})
+}
+
+// An interaction of which it is not known whether it was made does not leave
+// a task behind if the start is given up.
+func TestHalfMadeInteractionIsClosed(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, routed, byPolling)
+		asked := 0
+		a.intercept(func(r *http.Request) (*http.Response, error) {
+			switch {
+			case is(r, http.MethodPost, "/Interactions"):
+				a.ServeHTTP(httptest.NewRecorder(), r)
+				return answer(500, `{}`)
+			case is(r, http.MethodGet, "/Tasks"):
+				if asked++; asked == 1 {
+					return answer(403, `{}`)
+				}
+			}
+			return nil, nil
+		})
+		_, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c1", Attempt: 1, Text: "Help!"})
+		if n := a.liveTasks("c1"); err == nil || n != 0 || a.isOpen("c1") {
+			t.Errorf("it is %v, and %d tasks are left to agents", err, n)
+		}
+	})
+}
+
+// The end of a process does not wait for the cleaning up of a start.
+func TestDrainDuringACleanUp(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		cleaning := make(chan struct{})
+		a.intercept(func(r *http.Request) (*http.Response, error) {
+			switch {
+			case is(r, http.MethodPost, "/Messages"):
+				return answer(400, `{}`)
+			case closes(r):
+				close(cleaning)
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return nil, nil
+		})
+		started := make(chan error, 1)
+		go func() {
+			_, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c1", Attempt: 1, Text: "Help!"})
+			started <- err
+		}()
+		<-cleaning
+		begun := time.Now()
+		stop(d)
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+		wantKind(t, <-started, sdk.OutcomeUnknown)
+	})
+}

@@ -249,7 +249,7 @@ func (d *Desk) guest(id string, user *sdk.UserContext, req *sdk.StartChatRequest
 		token = req.SignInToken
 	}
 	if d.messaging != nil {
-		return &messaging{client: d.messaging, log: d.log, chatID: id, signInToken: token, attributes: attributesOf(id, user)}
+		return &messaging{client: d.messaging, log: d.log, chatID: id, start: req != nil, signInToken: token, attributes: attributesOf(id, user)}
 	}
 	g := &chatGuest{client: d.chat, log: d.log, answer: d.timeouts.answer, members: map[string]*webchat.Member{}, told: noticeOf(user)}
 	if req != nil {

@@ -31,6 +31,9 @@ type messaging struct {
 	client *webmessaging.Client
 	log    hclog.Logger
 	chatID string
+	// start says that the session may be made; it is not for a chat that another
+	// process has started.
+	start bool
 	// signInToken is the page's; empty for a guest, and for a chat that another
 	// process has started.
 	signInToken string
@@ -43,6 +46,9 @@ type messaging struct {
 func (g *messaging) prepare(_ context.Context, st *state) (bool, error) {
 	if st.Token != "" {
 		return false, nil
+	}
+	if !g.start {
+		return false, &endedError{sdk.ChatUnknown, "The conversation is not known any more."}
 	}
 	st.Token, st.SignedIn = newToken(), g.signInToken != ""
 	return true, nil

@@ -44,9 +44,9 @@ func (c *chat) serve() {
 	c.mu.Unlock()
 	err, connected := error(nil), time.Now()
 	if first {
-		l, first := c.connect()
-		if first != nil {
-			c.close(first)
+		l, failed := c.open()
+		if failed != nil {
+			c.close(failed)
 			return
 		}
 		err = c.follow(l)
@@ -81,17 +81,64 @@ func (c *chat) ends(err error) bool {
 	return true
 }
 
+// open connects for the first time. What an earlier attempt has prepared may be gone
+// since; it is then made anew, unless there is something to lose.
+func (c *chat) open() (link, error) {
+	if err := c.prepare(); err != nil {
+		return nil, err
+	}
+	l, err := c.connect()
+	if ended := (*endedError)(nil); !errors.As(asEnded(err), &ended) {
+		return l, err
+	}
+	c.mu.Lock()
+	used := c.st.used()
+	if !used {
+		c.st = state{Mode: c.st.Mode}
+	}
+	c.mu.Unlock()
+	if used {
+		return nil, err
+	}
+	if err := c.prepare(); err != nil {
+		return nil, err
+	}
+	return c.connect()
+}
+
+// prepare has the host store what the conversation is found again by.
+func (c *chat) prepare() error {
+	c.mu.Lock()
+	st := c.st
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(c.reading, c.desk.timeouts.connect)
+	defer cancel()
+	changed, err := c.guest.prepare(ctx, &st)
+	if err != nil || !changed {
+		return err
+	}
+	c.mu.Lock()
+	c.st = st
+	c.mu.Unlock()
+	// From here on another attempt finds the conversation. How long the host takes is
+	// not the vendor's time.
+	if err := c.keep(c.reading); err != nil {
+		return sdk.Fail(sdk.Retry, "the host did not store how the conversation is found again: %w", err)
+	}
+	return nil
+}
+
 // connect makes a link and queues what was missed. The link is nil if there is
 // nothing more to read.
 func (c *chat) connect() (link, error) {
-	ctx, cancel := context.WithTimeout(c.reading, c.desk.timeouts.connect)
-	defer cancel()
 	select {
 	case c.desk.dials <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &cloud.Error{Err: ctx.Err()}
+	case <-c.reading.Done():
+		return nil, &cloud.Error{Err: c.reading.Err()}
 	}
 	defer func() { <-c.desk.dials }()
+	ctx, cancel := context.WithTimeout(c.reading, c.desk.timeouts.connect)
+	defer cancel()
 
 	c.mu.Lock()
 	st := c.st
@@ -100,19 +147,6 @@ func (c *chat) connect() (link, error) {
 		unclear = nil
 	}
 	c.mu.Unlock()
-	changed, err := c.guest.prepare(ctx, &st)
-	if err != nil {
-		return nil, err
-	}
-	if changed {
-		c.mu.Lock()
-		c.st = st
-		c.mu.Unlock()
-		// From here on another attempt finds the conversation.
-		if err := c.keep(ctx); err != nil {
-			return nil, err
-		}
-	}
 	l, p, err := c.guest.connect(ctx, &st)
 	if err != nil {
 		return nil, err
@@ -185,30 +219,32 @@ func (c *chat) follow(l link) error {
 
 // reconnect makes a new link. It returns nil if there will be none.
 func (c *chat) reconnect(b backoff, err error) (l link) {
-	lost := time.Now()
-	if errors.Is(err, errCrowded) {
-		c.tellAway() // for longer than the grace
-	}
+	// unreached is for how long the vendor has not been. What the host takes is not
+	// counted, nor is time in which the process stood still.
+	unreached, most := time.Duration(0), c.desk.timeouts.reconnect
 	for {
 		c.desk.log.Debug("the link to a conversation is lost", "chat_id", c.id, "error", err)
-		b.wait(c.reading, err)
+		wait := min(b.next(err), most-unreached)
+		unreached += wait
+		if unreached > linkGrace {
+			c.tellAway()
+		}
+		pause(c.reading, wait)
 		if !c.roomLeft() {
 			return nil
 		}
+		tried := time.Now()
 		if l, err = c.connect(); err == nil {
 			return l
 		}
+		unreached += min(time.Since(tried), c.desk.timeouts.connect)
 		if c.reading.Err() != nil || c.ends(err) {
 			return nil
 		}
-		away := time.Since(lost)
-		if away > c.desk.timeouts.reconnect {
-			c.desk.log.Warn("a conversation could not be reached and is given up", "chat_id", c.id, "for", away.Round(time.Second).String(), "error", err)
+		if unreached >= most {
+			c.desk.log.Warn("a conversation could not be reached and is given up", "chat_id", c.id, "for", unreached.Round(time.Second).String(), "error", err)
 			c.ends(&endedError{sdk.ChatOver, "The connection to the contact centre was lost."})
 			return nil
-		}
-		if away > linkGrace {
-			c.tellAway()
 		}
 	}
 }
@@ -236,9 +272,9 @@ func (c *chat) tellAway() {
 // backoff spaces out tries, with jitter.
 type backoff struct{ pause time.Duration }
 
-// wait returns after a pause, longer each time, that respects what the vendor asked
-// for in err; or when ctx ends.
-func (b *backoff) wait(ctx context.Context, err error) {
+// next returns the pause before the next try, longer each time, that respects what
+// the vendor asked for in err.
+func (b *backoff) next(err error) time.Duration {
 	b.pause = min(2*b.pause, maxPause)
 	wait := b.pause/2 + rand.N(b.pause)
 	if e := (*cloud.Error)(nil); errors.As(err, &e) {
@@ -247,5 +283,5 @@ func (b *backoff) wait(ctx context.Context, err error) {
 	if errors.Is(err, errCrowded) {
 		wait = max(wait, crowdedPause+rand.N(crowdedPause))
 	}
-	pause(ctx, wait)
+	return wait
 }

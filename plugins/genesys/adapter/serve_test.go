@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/deskhost/deskhost/plugins/genesys/cloud"
+	"github.com/deskhost/deskhost/plugins/genesys/webmessaging"
 	"github.com/deskhost/deskhost/sdk"
 	"github.com/deskhost/deskhost/sdk/desktest"
 )
@@ -267,6 +268,114 @@ func TestAHandOverThatFailsLeavesTheChatServed(t *testing.T) {
 			t.Errorf("the next hand-over: %v", err)
 		}
 	})
+}
+
+// TestAVendorWhoAsksForALongWait is told to the user at once, and given up in time.
+func TestAVendorWhoAsksForALongWait(t *testing.T) {
+	busy := func(n int) error {
+		if n == 1 {
+			return nil
+		}
+		return &cloud.Error{Status: http.StatusServiceUnavailable, Sent: true, RetryAfter: time.Hour}
+	}
+	withGuest(t, busy, func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.losses <- errors.New("cut")
+		pass(10 * time.Second)
+		if got, want := story(h), []string{"lost true"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		pass(c.desk.timeouts.reconnect)
+		if got, want := story(h), []string{"lost true", "ended"}; !slices.Equal(got, want) || g.n != 3 {
+			t.Errorf("%q after %d connects, want %q", got, g.n, want)
+		}
+	})
+}
+
+// TestASlowHostIsNoLostVendor has the host take longer than the vendor may.
+func TestASlowHostIsNoLostVendor(t *testing.T) {
+	withGuest(t, unavailable(2, 3), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		release := h.Hold()
+		for i := range maxQueued + 1 {
+			g.happened <- text(fmt.Sprint(i), time.Unix(100+int64(i), 0))
+		}
+		pass(c.desk.timeouts.reconnect + time.Minute)
+		release()
+		pass(time.Minute)
+		if got := story(h); g.n != 3 || len(got) != maxQueued || got[maxQueued-1] != fmt.Sprint(maxQueued-1) {
+			t.Errorf("%d connects, %q", g.n, got)
+		}
+	})
+}
+
+// TestStartsThatWaitForTheHostHoldNobodyUp has as many of them as there are places
+// for those who connect.
+func TestStartsThatWaitForTheHostHoldNobodyUp(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		release := h.Hold()
+		var starts []*chat
+		for i := range maxDials {
+			slow := &fakeGuest{connects: unavailable(0, 0), losses: make(chan error), happened: make(chan occurrence)}
+			start, err := c.desk.open(fmt.Sprint("start-", i), state{Mode: modeMessaging}, func() guest { return slow })
+			if err != nil {
+				t.Fatal(err)
+			}
+			starts = append(starts, start)
+		}
+		synctest.Wait()
+		g.losses <- errors.New("cut")
+		pass(time.Minute)
+		if g.n != 2 {
+			t.Errorf("%d connects of the chat that lost its link", g.n)
+		}
+		release()
+		for _, start := range starts {
+			if err := start.awaitOpen(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestAPreparedConversationThatIsGone has an attempt find that the vendor has
+// forgotten what an earlier one prepared.
+func TestAPreparedConversationThatIsGone(t *testing.T) {
+	gone := func(n int) error {
+		if n == 1 {
+			return &cloud.Error{Status: webmessaging.CodeSessionNotFound}
+		}
+		return nil
+	}
+	prepared := state{Mode: modeMessaging, Token: "of an earlier attempt"}
+	used := prepared
+	used.Sent.DeskID = "1"
+	for _, test := range []struct {
+		name  string
+		st    state
+		wants string
+	}{{"unused", prepared, "token"}, {"used", used, ""}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := New(desktest.NewHost(t))
+				d.timeouts.connect = 8 * time.Second
+				g := &fakeGuest{connects: gone}
+				c, err := d.open("c", test.st, func() guest { return g })
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = c.awaitOpen(t.Context())
+				if test.wants == "" {
+					if failure(err).Kind != sdk.ChatUnknown || g.n != 1 {
+						t.Errorf("%v after %d connects", err, g.n)
+					}
+				} else if err != nil || c.st.Token != test.wants {
+					t.Errorf("token %q, %v", c.st.Token, err)
+				}
+				if err := d.Drain(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // TestAMessageIsFoundBehindAnyHistory has a lost message in the history of one

@@ -88,6 +88,9 @@ func (st *state) resume() *sdk.ResumeState {
 	return &sdk.ResumeState{Data: data, Format: stateFormat}
 }
 
+// used tells whether anything was said in the conversation.
+func (st *state) used() bool { return st.Sent.DeskID != "" || st.Served || len(st.Recent) > 0 }
+
 // known tells whether the host has a message of the vendor's, as far as is remembered.
 func (st *state) known(id string) bool { return slices.Contains(st.Recent, id) }
 

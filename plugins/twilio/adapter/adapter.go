@@ -122,8 +122,9 @@ func (d *Desk) askOnline(ctx context.Context) (sdk.Online, error) {
 	return sdk.OnlineNo, nil
 }
 
-// ResumeChat reads on from the last message that the host has.
-func (d *Desk) ResumeChat(ctx context.Context, req *sdk.ResumeChatRequest) error {
+// ResumeChat reads on from the last message that the host has. Whether the
+// conversation is still there is for the first look to find out.
+func (d *Desk) ResumeChat(_ context.Context, req *sdk.ResumeChatRequest) error {
 	if req.State == nil {
 		return sdk.Fail(sdk.ChatUnknown, "the chat has no state to resume from")
 	}
@@ -131,24 +132,17 @@ func (d *Desk) ResumeChat(ctx context.Context, req *sdk.ResumeChatRequest) error
 	if err != nil {
 		return sdk.Fail(sdk.ChatUnknown, "%w", err)
 	}
-	// A chat that this process serves goes on as it is.
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	// A chat that this process serves goes on as it is.
 	c := d.chats[req.ChatID]
 	if c != nil && c.started() {
 		c.quiesced = false
-		d.wake(c, true)
-		d.mu.Unlock()
+		d.wakeNow(c)
 		return nil
 	}
-	d.mu.Unlock()
-	conv := d.client.Conversation(st.Conversation)
-	if err := client.Retry(ctx, func() error { _, err := conv.State(ctx); return err }); err != nil {
-		return failure(err)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.chats[req.ChatID] == nil {
-		d.take(newChat(req.ChatID, st, conv))
+	if c == nil {
+		d.take(newChat(req.ChatID, st, d.client.Conversation(st.Conversation)))
 	}
 	return nil
 }

@@ -41,11 +41,7 @@ func (a *availability) get(ctx context.Context, ask func(context.Context) (sdk.O
 	}
 	a.mu.Unlock()
 	if mine {
-		ctx, cancel := context.WithTimeout(ctx, availabilityTimeout)
-		defer cancel()
-		now.online, now.err = ask(ctx)
-		now.at = time.Now()
-		close(now.done)
+		now.set(ctx, ask)
 	}
 	select {
 	case <-now.done:
@@ -53,6 +49,15 @@ func (a *availability) get(ctx context.Context, ask func(context.Context) (sdk.O
 	case <-ctx.Done():
 		return sdk.OnlineUnknown, sdk.Fail(sdk.Retry, "TaskRouter did not answer in time: %w", ctx.Err())
 	}
+}
+
+// set asks, for everybody who waits: that one of them goes away ends nothing.
+func (a *answer) set(ctx context.Context, ask func(context.Context) (sdk.Online, error)) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), availabilityTimeout)
+	defer cancel()
+	defer close(a.done)
+	a.online, a.err = ask(ctx)
+	a.at = time.Now()
 }
 
 // stale tells whether to ask again: an error is not kept.

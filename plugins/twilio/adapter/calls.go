@@ -14,6 +14,8 @@ const (
 	sendTries = 4
 	// clockSkew is how far the clocks of host and Twilio may be apart.
 	clockSkew = 10 * time.Minute
+	// goneAfter is how long Twilio must not find a conversation to be believed.
+	goneAfter = 2 * time.Second
 	// deskhostKey is where a participant's attributes hold what is ours.
 	deskhostKey = "deskhost"
 )
@@ -48,16 +50,10 @@ func (d *Desk) SendMessageToAgent(ctx context.Context, req *sdk.SendMessageReque
 	m, err := d.post(ctx, conv, st.Identity, req, req.Attempt > 1)
 	if err != nil {
 		f := failure(err)
-		if f.Kind == sdk.ChatUnknown {
-			// One answer alone may come from where the conversation is not known yet.
-			if _, again := conv.State(ctx); !client.As(again).NotFound() {
-				f.Kind = sdk.Retry
-			}
-		}
-		if f.Kind == sdk.ChatUnknown || f.Kind == sdk.ChatOver {
+		if over(f) {
 			// The last words and the end come on the stream.
 			d.mu.Lock()
-			d.wake(c, true)
+			d.wakeNow(c)
 			d.mu.Unlock()
 		}
 		return nil, f
@@ -82,36 +78,56 @@ func (d *Desk) post(ctx context.Context, conv *client.Conversation, identity str
 			return nil, err
 		}
 	}
+	unclear := false
 	for try := 0; ; try++ {
 		var m *client.Message
-		err = nil
-		if look {
-			m, err = d.lookup(ctx, conv, identity, req)
-		}
-		if m == nil && err == nil {
+		err := surely(ctx, func() (err error) {
+			if look {
+				if m, err = d.lookup(ctx, conv, identity, req); m != nil || err != nil {
+					return err
+				}
+			}
 			m, err = conv.Send(ctx, identity, req.Text, string(text))
-		}
+			return err
+		})
 		switch e := client.As(err); {
 		case err == nil:
 			return m, nil
 		case e.Unclear():
-			look = true
+			unclear, look = true, true
 		case !e.Passing():
-			return nil, err
+			return nil, outcome(err, unclear)
 		}
 		if try == sendTries-1 || !client.Wait(ctx, client.Pause(try, err)) {
-			return nil, outcome(err, look)
+			return nil, outcome(err, unclear)
 		}
 	}
 }
 
-// outcome is the error of a message that may have arrived in an earlier try.
+// outcome is the error of a message that may have arrived in an earlier try of
+// the same call, whatever is said of the last.
 func outcome(err error, unclear bool) error {
 	f := failure(err)
-	if unclear && f.Kind == sdk.Retry {
+	if unclear && !over(f) {
 		f.Kind = sdk.OutcomeUnknown
 	}
 	return f
+}
+
+// over tells whether a conversation has ended.
+func over(f *sdk.Failure) bool { return f.Kind == sdk.ChatOver || f.Kind == sdk.ChatUnknown }
+
+// surely makes a call once more that did not find what it is for. One such
+// answer alone may come from where the conversation is not known yet.
+func surely(ctx context.Context, call func() error) error {
+	err := call()
+	if err == nil || !client.As(err).NotFound() {
+		return err
+	}
+	if !client.Wait(ctx, goneAfter) {
+		return sdk.Fail(sdk.Retry, "one answer is not believed: %w", err)
+	}
+	return call()
 }
 
 // lookup finds a message of ours by its id; nil if it is not there.
@@ -132,7 +148,9 @@ func (d *Desk) lookup(ctx context.Context, conv *client.Conversation, identity s
 func (d *Desk) EndChat(ctx context.Context, req *sdk.EndChatRequest) error {
 	conv, st, err := d.toEnd(ctx, req)
 	if err == nil {
-		err = client.Insist(ctx, func() error { return d.end(ctx, conv, &st) })
+		err = client.Insist(ctx, func() error {
+			return surely(ctx, func() error { return d.end(ctx, conv, &st) })
+		})
 	}
 	if err == nil {
 		return nil

@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"time"
@@ -45,10 +46,19 @@ type chat struct {
 	waiting     []chan<- error
 	// stopLook ends the look that is under way, and does nothing after it.
 	stopLook context.CancelFunc
+	// nextLook is when the timer wakes the chat; after a look that failed nothing
+	// else does so earlier.
+	nextLook time.Time
 	// failures counts the looks that failed in a row, since then; err is the last's.
 	failures int
 	failing  time.Time
 	err      error
+	// missing is since when looks do not find the conversation; zero if they do.
+	missing time.Time
+	// hookTries is how often the webhook could not be moved, hookAfter when it is
+	// tried again.
+	hookTries int
+	hookAfter time.Time
 
 	// active is when something happened last; alone since when no agent was
 	// there, or nobody wrote.
@@ -74,6 +84,9 @@ func (c *chat) stopTimer() {
 	}
 }
 
+// backsOff tells whether the chat is to be left alone after a look that failed.
+func (c *chat) backsOff() bool { return c.failures > 0 && time.Now().Before(c.nextLook) }
+
 // take serves a chat whose conversation is known, beginning with a look at it.
 func (d *Desk) take(c *chat) {
 	d.chats[c.id] = c
@@ -82,7 +95,7 @@ func (d *Desk) take(c *chat) {
 	c.timer = time.AfterFunc(time.Hour, func() { // set anew when the look is over
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.wake(c, true)
+		d.wakeNow(c)
 	})
 	d.wake(c, true)
 }
@@ -107,34 +120,52 @@ func (d *Desk) open(c *chat) bool {
 	return c.started() && !c.quiesced && !c.dropped && !d.draining
 }
 
-// wake has a chat served, at once or after what is being done for it now.
+// wake has a chat served, at once or after what is being done for it now, or
+// once it does not back off any more.
 func (d *Desk) wake(c *chat, look bool) {
 	if !d.open(c) {
 		return
 	}
 	c.woken, c.look = true, c.look || look
-	if !c.serving {
+	switch {
+	case c.serving:
+	case c.backsOff():
+		c.timer.Reset(time.Until(c.nextLook))
+	default:
 		c.serving = true
 		d.work.Go(func() { d.serve(c) })
 	}
+}
+
+// wakeNow has the conversation read even if the chat backs off.
+func (d *Desk) wakeNow(c *chat) {
+	c.nextLook = time.Time{}
+	d.wake(c, true)
 }
 
 // serve follows hints and looks at the conversation until there is nothing to do.
 func (d *Desk) serve(c *chat) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for c.woken && d.open(c) {
+	for c.woken && d.open(c) && !c.backsOff() {
 		hints, look, waiting := c.hints, c.look, c.waiting
 		c.woken, c.hints, c.look, c.waiting = false, nil, false, nil
 		d.mu.Unlock()
-		err := d.pass(c, hints, look)
+		looked, err := d.pass(c, hints, look)
 		d.mu.Lock()
 		for _, w := range waiting {
 			w <- err
 		}
 		c.err = err
+		if !client.As(err).NotFound() {
+			c.missing = time.Time{}
+		}
 		if err == nil {
 			c.failures = 0
+			// Hints alone do not put the next look off: they do not tell who has left.
+			if next := time.Now().Add(d.pause(c)); looked || next.Before(c.nextLook) {
+				c.nextLook = next
+			}
 			continue
 		}
 		// The hints are spent, so the next time it takes a look.
@@ -142,12 +173,13 @@ func (d *Desk) serve(c *chat) {
 			c.failing = time.Now()
 		}
 		c.look = true
+		c.nextLook = time.Now().Add(d.pause(c))
 		if d.open(c) {
 			d.log.Warn("a conversation was not read; it is tried again", "chat_id", c.id, "conversation", c.state.Conversation, "error", err)
 		}
 	}
 	for _, w := range c.waiting {
-		w <- errNotServed
+		w <- cmp.Or(c.err, error(errNotServed))
 	}
 	c.serving, c.waiting = false, nil
 	if c.idle != nil {
@@ -155,7 +187,7 @@ func (d *Desk) serve(c *chat) {
 		c.idle = nil
 	}
 	if d.open(c) {
-		c.timer.Reset(d.pause(c))
+		c.timer.Reset(time.Until(c.nextLook))
 	}
 }
 
@@ -214,6 +246,9 @@ func (d *Desk) hint(ctx context.Context, conversation string, message *client.Me
 	case !d.open(c):
 		d.mu.Unlock()
 		return errNotServed
+	case c.backsOff():
+		defer d.mu.Unlock()
+		return c.err
 	}
 	c.waiting = append(c.waiting, done)
 	if message != nil && len(c.hints) < maxHints {

@@ -112,32 +112,32 @@ func (d *Desk) Configure(ctx context.Context, req *sdk.ConfigureRequest) error {
 // prove calls Twilio with each setting that it can tell right from wrong.
 func (d *Desk) prove(ctx context.Context) error {
 	type proof struct {
-		key, name, remedy string
-		call              func() error
+		key, at, name, remedy string
+		call                  func() error
 	}
 	var proofs []proof
 	cfg := &d.config
 	if cfg.AddressSID != "" {
 		proofs = append(proofs, proof{
-			"address_sid", "address " + cfg.AddressSID, "take the SID (IG…) from Flex > Channels > Messaging in the console",
+			"address_sid", "urls.conversations", "address " + cfg.AddressSID, "take the SID (IG…) from Flex > Channels > Messaging in the console",
 			func() error { return d.client.Address(ctx, cfg.AddressSID) },
 		})
 	}
 	if cfg.WorkspaceSID != "" {
 		proofs = append(proofs, proof{
-			"workspace_sid", "workspace " + cfg.WorkspaceSID, "take the SID (WS…) from TaskRouter > Workspaces in the console",
+			"workspace_sid", "urls.taskrouter", "workspace " + cfg.WorkspaceSID, "take the SID (WS…) from TaskRouter > Workspaces in the console",
 			func() error { return d.client.Workspace(ctx, cfg.WorkspaceSID) },
 		})
 	}
 	if cfg.Interaction != nil {
 		proofs = append(proofs, proof{
-			"interaction.workflow_sid", "workflow " + cfg.Interaction.WorkflowSID, "take the SID (WW…) from the workspace's workflows in the console",
+			"interaction.workflow_sid", "urls.taskrouter", "workflow " + cfg.Interaction.WorkflowSID, "take the SID (WW…) from the workspace's workflows in the console",
 			func() error { return d.client.Workflow(ctx, cfg.WorkspaceSID, cfg.Interaction.WorkflowSID) },
 		})
 	}
 	if cfg.QueueSID != "" {
 		proofs = append(proofs, proof{
-			"queue_sid", "task queue " + cfg.QueueSID, "take the SID (WQ…) from the workspace's task queues in the console",
+			"queue_sid", "urls.taskrouter", "task queue " + cfg.QueueSID, "take the SID (WQ…) from the workspace's task queues in the console",
 			func() error {
 				_, err := d.client.QueueStatistics(ctx, cfg.WorkspaceSID, cfg.QueueSID, cfg.TaskChannel)
 				return err
@@ -152,6 +152,8 @@ func (d *Desk) prove(ctx context.Context) error {
 		switch e := client.As(err); {
 		case e.Unauthorized():
 			return sdk.Fail(sdk.Invalid, "account_sid and auth_token, or the API key: Twilio does not accept them (%w); take them from the front page of the console, or from API keys & tokens", err)
+		case e.Astray():
+			return sdk.Fail(sdk.Invalid, "%s: what answers there is not Twilio (%w); compare the address, which has no version, with the vendor's", p.at, err)
 		case e.NotFound():
 			return sdk.Fail(sdk.Invalid, "%s: the account has no %s (%w); %s", p.key, p.name, err, p.remedy)
 		case e.Status >= 400 && e.Status < 500 && !e.Throttled():

@@ -1,16 +1,21 @@
 package adapter_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/deskhost/deskhost/plugins/twilio/adapter"
 	"github.com/deskhost/deskhost/plugins/twilio/client"
 	"github.com/deskhost/deskhost/plugins/twilio/twiliotest"
 	"github.com/deskhost/deskhost/sdk"
@@ -224,5 +229,241 @@ func TestDrainDuringACleanUp(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		wantKind(t, <-started, sdk.OutcomeUnknown)
+	})
+}
+
+// One answer alone ends no chat, whatever it was asked for, and neither do many
+// that are not Twilio's.
+func TestNotFoundIsNotBelieved(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		st := begin(t, d, "c1")
+		stop(d)
+		once := func() { a.Fail(twiliotest.Fault{Status: 404, Code: 20404}) }
+
+		d = a.connect(h, webChats, byPolling)
+		once()
+		if err := d.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: st}); err != nil {
+			t.Fatal(err)
+		}
+		a.says("c1", "Hello.")
+		await(t, h, "c1", "Ada joined", "Ada: Hello.")
+
+		a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Status: 404, Code: 20404})
+		send(t, d, "c1", "m1", "Hi!")
+
+		a.intercept(func(*http.Request) (*http.Response, error) { return answer(404, "<html>default backend</html>") })
+		time.Sleep(10 * time.Second)
+		_, err := d.SendMessageToAgent(t.Context(), &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m2", Attempt: 1, Text: "Well?"})
+		wantKind(t, err, sdk.Retry)
+		a.intercept(nil)
+		a.says("c1", "I am here.")
+		await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada: I am here.")
+
+		a.Fail(twiliotest.Fault{Call: twiliotest.CallEnd, Status: 404, Code: 20404, Times: 2}) // the interaction, the conversation
+		if err := d.EndChat(t.Context(), &sdk.EndChatRequest{ChatID: "c1", Attempt: 1}); err != nil || a.isOpen("c1") {
+			t.Errorf("the conversation is open, and the end is answered with %v", err)
+		}
+	})
+}
+
+// A message of which an earlier try may have arrived is unknown, whatever the
+// look for it says.
+func TestSendUnclearThenRefused(t *testing.T) {
+	for _, status := range []int{400, 401, 403, 404, 412, 429, 500} {
+		inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+			d := a.connect(h, webChats, `"poll_ms": 30000`)
+			begin(t, d, "c1")
+			time.Sleep(time.Second) // it is read before the message
+			a.intercept(func(r *http.Request) (*http.Response, error) {
+				if is(r, http.MethodGet, "/Messages") {
+					return answer(status, `{}`)
+				}
+				return nil, nil
+			})
+			a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Status: 500, Done: true})
+			_, err := d.SendMessageToAgent(t.Context(), &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 1, Text: "Once."})
+			a.intercept(nil)
+			wantKind(t, err, sdk.OutcomeUnknown)
+			_, err = d.SendMessageToAgent(t.Context(), &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 2, Text: "Once."})
+			if got := a.heard("c1"); err != nil || !slices.Equal(got, []string{"Help!", "Once."}) {
+				t.Errorf("after %d: %v, the agent sees %q", status, err, got)
+			}
+		})
+	}
+}
+
+// A user who writes all the time does not keep the conversation from being read.
+func TestLooksWhileTheUserWrites(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		a.webhooks = "http://host.test/webhooks/support/"
+		a.SetWebhooks(twiliotest.Webhooks{Lose: 1})
+		d := a.connect(h, webChats)
+		begin(t, d, "c1")
+		a.says("c1", "Hello.")
+		time.Sleep(time.Minute)
+		a.play(a.AgentLeaves("c1"))
+		for i := range 10 {
+			send(t, d, "c1", fmt.Sprint("m", i), "Are you still there?")
+			time.Sleep(5 * time.Second)
+		}
+		await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada left")
+	})
+}
+
+// What the user writes does not make a look that failed come earlier than Twilio
+// asks for; a hand-over that comes back does.
+func TestLooksWaitAsLongAsTwilioAsks(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		st := begin(t, d, "c1")
+		time.Sleep(time.Second)
+		looks := 0
+		a.intercept(func(r *http.Request) (*http.Response, error) {
+			if r.Method != http.MethodGet {
+				return nil, nil
+			}
+			looks++
+			resp, err := answer(429, `{"code": 20429}`)
+			resp.Header.Set("Retry-After", "30")
+			return resp, err
+		})
+		for i := range 20 {
+			send(t, d, "c1", fmt.Sprint("m", i), "Are you there?")
+			time.Sleep(time.Second)
+		}
+		if looks != 1 {
+			t.Errorf("%d looks in 20 s", looks)
+		}
+		a.intercept(nil)
+		a.says("c1", "I am.")
+		if err := d.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: st}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if got := told(h.Events("c1")); !slices.Equal(got, []string{"Ada joined", "Ada: I am."}) {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
+// A webhook that cannot be moved, because the call for it hangs, does not keep the
+// conversation from being read.
+func TestMovingAWebhookHangs(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		st := begin(t, d, "c1")
+		stop(d)
+		a.webhooks = "http://host.test/webhooks/support/"
+		d = a.connect(h, webChats)
+		tries := 0
+		a.intercept(func(r *http.Request) (*http.Response, error) {
+			if !strings.Contains(r.URL.Path, "/Webhooks") {
+				return nil, nil
+			}
+			tries++
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		a.says("c1", "Hello.")
+		if err := d.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c1", State: st}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		await(t, h, "c1", "Ada joined", "Ada: Hello.")
+		time.Sleep(10 * time.Minute)
+		if tries < 3 || tries > 10 {
+			t.Errorf("%d tries in ten minutes", tries)
+		}
+	})
+}
+
+// A message that a webhook brings and Twilio does not list yet is not with the
+// host, and the webhook is not answered as if it were.
+func TestWebhookBeforeTheList(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		a.webhooks = "http://host.test/webhooks/support/"
+		a.SetWebhooks(twiliotest.Webhooks{Lose: 1})
+		d := a.connect(h, webChats)
+		begin(t, d, "c1")
+		time.Sleep(time.Second)
+		form := url.Values{
+			"EventType": {"onMessageAdded"}, "ConversationSid": {a.Conversations("c1")[0]}, "MessageSid": {"IM1"}, "Index": {"1"},
+			"Author": {"system"}, "Body": {"You are next."},
+		}
+		deliver := func() int {
+			return post(d, "/conversations", twiliotest.Sign(twiliotest.AuthToken, a.webhooks+"conversations", form), urlencoded, form.Encode())
+		}
+		if got := deliver(); got != http.StatusServiceUnavailable {
+			t.Errorf("answered %d", got)
+		}
+		a.play(a.SystemSays("c1", "You are next.")) // the list has it
+		time.Sleep(time.Second)
+		await(t, h, "c1", "desk: You are next.") // from a look that did not wait for the timer
+		if got := deliver(); got != http.StatusOK {
+			t.Errorf("delivered again: answered %d", got)
+		}
+	})
+}
+
+// A hand-over does not wait for the looks of other chats.
+func TestQuiesceBeforeALook(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		const n = 40 // more than are read at once
+		for i := range n {
+			begin(t, d, fmt.Sprint("c", i))
+		}
+		a.intercept(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		time.Sleep(5 * time.Second)
+		begun := time.Now()
+		for i := range n {
+			if _, err := d.QuiesceChat(t.Context(), &sdk.QuiesceChatRequest{ChatID: fmt.Sprint("c", n-1-i)}); err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// Whoever asks first and goes away does not spoil the answer for others.
+func TestAvailabilityOutlivesWhoAskedFirst(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		a.intercept(func(r *http.Request) (*http.Response, error) {
+			select {
+			case <-time.After(time.Second):
+				return nil, nil
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		go func() { _, _ = d.AreAnyAgentsOnline(ctx, &sdk.AvailabilityRequest{}) }()
+		synctest.Wait()
+		resp, err := d.AreAnyAgentsOnline(t.Context(), &sdk.AvailabilityRequest{})
+		if err != nil || resp.Online != sdk.OnlineYes {
+			t.Errorf("%v, %v", resp, err)
+		}
+	})
+}
+
+// An address that is not Twilio's is named, and not the setting that was asked for.
+func TestAddressOfSomebodyElse(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		a.intercept(func(*http.Request) (*http.Response, error) { return answer(404, "<html>default backend</html>") })
+		d := adapter.New(h)
+		adapter.SetTransport(d, a.transport)
+		err := d.Configure(t.Context(), &sdk.ConfigureRequest{DeskName: "support", Config: a.config(webChats)})
+		wantKind(t, err, sdk.Invalid)
+		if err == nil || !strings.Contains(err.Error(), "urls.conversations") {
+			t.Errorf("it does not say what to do: %v", err)
+		}
 	})
 }

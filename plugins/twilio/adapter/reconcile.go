@@ -22,6 +22,10 @@ const (
 	// whoTimeout bounds the questions who somebody is. What is not answered by
 	// then keeps nobody from joining.
 	whoTimeout = 3 * time.Second
+	// hookTimeout bounds the moving of a webhook, hookPause is how long to wait
+	// after the first time that it failed; then twice as long, and so on.
+	hookTimeout = 5 * time.Second
+	hookPause   = 5 * time.Second
 	// Types of an interaction's people.
 	agentType      = "agent"
 	supervisorType = "supervisor"
@@ -66,19 +70,38 @@ type newcomer struct {
 	gone bool
 }
 
+// errNotListed has a webhook delivered again, and the conversation read again.
+var errNotListed = errors.New("Twilio does not list a message yet of which it has told")
+
 // pass brings the host up to date: from the hints, if they tell all, and else
-// from a look at the conversation.
-func (d *Desk) pass(c *chat, hints []client.Message, look bool) error {
+// from a look at the conversation. looked tells whether there was one.
+func (d *Desk) pass(c *chat, hints []client.Message, look bool) (looked bool, err error) {
 	if !look {
 		if told, ok := follow(c.state, hints); ok {
-			return d.tell(c, told)
+			return false, d.tell(c, told)
 		}
 	}
-	v, err := d.look(c)
-	if err != nil {
-		return errors.Join(err, d.tell(c, d.away(c)))
+	ctx, cancel := context.WithCancel(d.reading)
+	defer cancel()
+	d.mu.Lock()
+	c.stopLook = cancel
+	open := d.open(c)
+	d.mu.Unlock()
+	if !open {
+		return true, errNotServed
 	}
-	return d.tell(c, compare(c.state, v, &d.config))
+	v, err := d.look(ctx, c)
+	if err != nil {
+		return true, errors.Join(err, d.tell(c, d.away(c)))
+	}
+	if err := d.tell(c, compare(c.state, v, &d.config)); err != nil {
+		return true, err
+	}
+	d.keepWebhook(ctx, c)
+	if !v.ended && slices.ContainsFunc(hints, func(m client.Message) bool { return m.Index > c.state.Last }) {
+		return true, errNotListed
+	}
+	return true, nil
 }
 
 // away returns what is told once the conversation could not be read for linkGrace.
@@ -150,21 +173,15 @@ func follow(st state, messages []client.Message) ([]news, bool) {
 
 // look reads a conversation. What it reads first is what decides last: once the
 // state says closed, no message comes behind those that are read then.
-func (d *Desk) look(c *chat) (*view, error) {
+func (d *Desk) look(ctx context.Context, c *chat) (*view, error) {
 	select {
 	case d.reads <- struct{}{}:
 		defer func() { <-d.reads }()
-	case <-d.reading.Done():
-		return nil, d.reading.Err()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(d.reading, lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	d.mu.Lock()
-	c.stopLook = cancel
-	before := c.err
-	d.mu.Unlock()
-	d.keepWebhook(ctx, c)
-
 	v := new(view)
 	state, err := c.conv.State(ctx)
 	v.ended = state == client.Closed
@@ -186,8 +203,7 @@ func (d *Desk) look(c *chat) (*view, error) {
 		}
 	}
 	switch {
-	case err != nil && client.As(err).NotFound() && client.As(before).NotFound():
-		// One answer alone may come from where the conversation is not known yet.
+	case err != nil && client.As(err).NotFound() && d.gone(c):
 		return &view{ended: true}, nil
 	case err != nil:
 		return nil, err
@@ -195,6 +211,17 @@ func (d *Desk) look(c *chat) (*view, error) {
 	d.whoIsNew(ctx, c, v)
 	v.deserted = d.deserted(ctx, c, v)
 	return v, nil
+}
+
+// gone tells of a conversation that was not found whether to believe that. One
+// answer alone may come from where it is not known yet.
+func (d *Desk) gone(c *chat) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c.missing.IsZero() {
+		c.missing = time.Now()
+	}
+	return time.Since(c.missing) >= goneAfter
 }
 
 // stranger tells whether a participant has written a message who is not known,
@@ -336,18 +363,27 @@ func (d *Desk) deserted(ctx context.Context, c *chat, v *view) bool {
 // keepWebhook sees to it that the conversation's webhook calls this host. Until
 // it does the conversation is polled.
 func (d *Desk) keepWebhook(ctx context.Context, c *chat) {
-	if d.webhookURL == "" || c.state.WebhookURL == d.webhookURL {
+	d.mu.Lock()
+	due := d.open(c) && d.webhookURL != "" && c.state.WebhookURL != d.webhookURL && time.Now().After(c.hookAfter)
+	d.mu.Unlock()
+	if !due {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, hookTimeout)
+	defer cancel()
 	sid, err := d.webhook(ctx, c.conv, c.state.Webhook, true)
-	if err != nil {
-		d.log.Warn("the conversation's webhook was not moved to this host's address; it is polled and tried again",
-			"chat_id", c.id, "conversation", c.state.Conversation, "error", err)
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err != nil {
+		c.hookAfter = time.Now().Add(hookPause << min(c.hookTries, 6))
+		if c.hookTries++; c.hookTries == 1 {
+			d.log.Warn("the conversation's webhook was not moved to this host's address; it is polled and tried again",
+				"chat_id", c.id, "conversation", c.state.Conversation, "error", err)
+		}
+		return
+	}
 	c.state.Webhook, c.state.WebhookURL = sid, d.webhookURL
+	d.wake(c, true) // for what has come since the look
 }
 
 // webhook makes the conversation's webhook, or moves the one of that SID. look

@@ -119,8 +119,10 @@ func (d *Desk) undo(conv *client.Conversation, st *state, req *sdk.StartChatRequ
 	f := failure(cause)
 	ctx, cancel := context.WithTimeout(d.life, closeTimeout)
 	defer cancel()
-	err := client.Insist(ctx, func() error { return d.closeInteraction(ctx, conv, st) })
-	if err != nil && !client.As(err).Closed() && !client.As(err).NotFound() {
+	err := client.Insist(ctx, func() error {
+		return surely(ctx, func() error { return d.closeInteraction(ctx, conv, st) })
+	})
+	if err != nil && !over(failure(err)) {
 		d.log.Warn("a conversation that was opened for a chat that did not start was not closed; another attempt takes it up",
 			"chat_id", req.ChatID, "conversation", conv.SID, "error", err)
 		f.Kind = sdk.OutcomeUnknown

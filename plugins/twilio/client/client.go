@@ -144,8 +144,12 @@ func (e *Error) Throttled() bool {
 // Unauthorized says that Twilio does not accept the credentials.
 func (e *Error) Unauthorized() bool { return e.Status == http.StatusUnauthorized || e.Code == 20003 }
 
-// NotFound says that what was named does not exist, or not any more.
-func (e *Error) NotFound() bool { return e.Status == http.StatusNotFound || e.Code == 20404 }
+// NotFound says that what was named does not exist, or not any more. A 404
+// without Twilio's code is somebody else's.
+func (e *Error) NotFound() bool { return e.Code == 20404 }
+
+// Astray says that what answered does not know the address and is not Twilio.
+func (e *Error) Astray() bool { return e.Status == http.StatusNotFound && e.Code == 0 }
 
 // Closed says that the conversation is closed for good.
 func (e *Error) Closed() bool { return e.Code == 50377 }
@@ -161,7 +165,7 @@ func (e *Error) Unclear() bool {
 // Passing says that the call had no effect, and that the same may work later. A
 // 412 is one: somebody else has changed the resource at the same moment.
 func (e *Error) Passing() bool {
-	return e.Throttled() || !e.Sent || e.Status == http.StatusPreconditionFailed || !e.write && (e.Status == 0 || e.Status >= 500)
+	return e.Throttled() || !e.Sent || e.Astray() || e.Status == http.StatusPreconditionFailed || !e.write && (e.Status == 0 || e.Status >= 500)
 }
 
 // As returns the Error in an error; one that says nothing if there is none.
@@ -193,10 +197,10 @@ func repeat(ctx context.Context, call func() error, again func(*Error) bool) err
 }
 
 // Pause is how long to wait after a try (0, 1, …) that ended with err: longer
-// each time, with jitter, and no shorter than Twilio asks for.
+// each time, with jitter, and on top of what Twilio asks for.
 func Pause(try int, err error) time.Duration {
 	pause := min(minPause<<min(try, 10), maxPause)
-	return max(pause/2+rand.N(pause), As(err).RetryAfter)
+	return As(err).RetryAfter + pause/2 + rand.N(pause)
 }
 
 // Wait returns true after the pause, or false at once if ctx leaves no time for it.

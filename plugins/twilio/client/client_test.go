@@ -52,7 +52,7 @@ func TestErrors(t *testing.T) {
 		{400, "", `{"code": 45780}`, kinds{throttled: true}, 0},
 		{401, "", `{"code": 20003}`, kinds{unauthorized: true}, 0},
 		{404, "", `{"code": 20404}`, kinds{notFound: true}, 0},
-		{404, "", "<html>", kinds{notFound: true}, 0},
+		{404, "", "<html>", kinds{}, 0},
 		{400, "", `{"code": 50377}`, kinds{closed: true}, 0},
 		{409, "", `{"code": 50433}`, kinds{exists: true}, 0},
 		{409, "", `{"code": 50437}`, kinds{exists: true}, 0},
@@ -157,7 +157,7 @@ func TestRetry(t *testing.T) {
 			t.Errorf("%d tries in %v: %v", tries, time.Since(began), err)
 		}
 		tries = 0
-		err = client.Insist(t.Context(), func() error { tries++; return &client.Error{Status: 404, Sent: true} })
+		err = client.Insist(t.Context(), func() error { tries++; return &client.Error{Status: 404, Code: 20404, Sent: true} })
 		if err == nil || tries != 1 {
 			t.Errorf("what has no use was tried %d times: %v", tries, err)
 		}

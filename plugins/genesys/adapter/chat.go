@@ -108,6 +108,8 @@ type chat struct {
 	pace   pace
 	typed  time.Time
 	unsent *unsent
+	// doubtful is until when a message may still arrive that was given up.
+	doubtful time.Time
 	// own are the user's messages at the desk behind st.Sent.
 	own []own
 }

@@ -19,14 +19,17 @@ const (
 	// paceWindow is how long the vendor counts messages of a session, of which it
 	// takes two; a little more, since it counts when they arrive.
 	paceWindow = 1050 * time.Millisecond
+	// arrives is how long a message that was written may take to show at the desk. A
+	// history that was read sooner does not say that the desk lacks it.
+	arrives = 2 * time.Second
 )
 
 // unsent is the message that is on its way to the desk. There is at most one.
 type unsent struct {
 	id, text string
-	// written is set once all was done to send it. A history that was read before
-	// says nothing of what became of it.
-	written bool
+	// written is when all was done to send it, zero before. A history that was read
+	// before says nothing of what became of it.
+	written time.Time
 	done    chan delivery
 }
 
@@ -64,6 +67,12 @@ func (c *chat) deliver(ctx context.Context, m message) (deskID string, err error
 		return "", sdk.Fail(sdk.Retry, "another message is on its way: %w", ctx.Err())
 	}
 	defer func() { <-c.turn }()
+	if !m.first {
+		c.mu.Lock()
+		wait := time.Until(c.doubtful)
+		c.mu.Unlock()
+		pause(ctx, wait)
+	}
 	for {
 		l, err := c.awaitLink(ctx)
 		if err != nil {
@@ -159,7 +168,7 @@ func (c *chat) try(ctx context.Context, l link, m message) (deskID string, err e
 	defer cancel()
 	deskID, at, err := l.send(ctx, m.id, m.text)
 	c.mu.Lock()
-	u.written = true
+	u.written = time.Now()
 	switch {
 	case err == nil && deskID != "":
 		c.settle(delivery{sent: sent{m.id, deskID, at}})
@@ -182,7 +191,7 @@ func (c *chat) try(ctx context.Context, l link, m message) (deskID string, err e
 		return d.sent.DeskID, d.err
 	default:
 	}
-	c.unsent = nil
+	c.unsent, c.doubtful = nil, time.Now().Add(arrives)
 	// The next try is made behind a look into the history.
 	c.drop()
 	return "", &sdk.Failure{Kind: sdk.OutcomeUnknown, Err: errors.New("the desk has not confirmed the message in time")}
@@ -238,10 +247,18 @@ func (c *chat) lookUp(unclear *unsent) {
 			return
 		}
 	}
-	switch {
-	case c.unsent == unclear:
+	switch u := c.unsent; {
+	case u == unclear && time.Since(u.written) < arrives:
+		time.AfterFunc(arrives-time.Since(u.written), func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.unsent == u {
+				c.drop() // look again
+			}
+		})
+	case u == unclear:
 		c.settle(delivery{err: &cloud.Error{Err: errors.New("the connection was lost, and the desk does not have the message")}})
-	case c.unsent.written:
+	case !u.written.IsZero():
 		c.drop() // look again
 	}
 }

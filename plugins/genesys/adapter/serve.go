@@ -143,7 +143,7 @@ func (c *chat) connect() (link, error) {
 	c.mu.Lock()
 	st := c.st
 	unclear := c.unsent
-	if unclear != nil && !unclear.written {
+	if unclear != nil && unclear.written.IsZero() {
 		unclear = nil
 	}
 	c.mu.Unlock()

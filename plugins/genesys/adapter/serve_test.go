@@ -28,6 +28,11 @@ type fakeGuest struct {
 	happened chan occurrence
 	// missed is what each connect finds.
 	missed []occurrence
+	// sent are the messages that links were given. They fail with lose, or if it is
+	// mute are not confirmed.
+	sent []string
+	lose error
+	mute bool
 }
 
 func (g *fakeGuest) prepare(_ context.Context, st *state) (bool, error) {
@@ -66,6 +71,10 @@ func (l *fakeLink) read(context.Context) ([]occurrence, error) {
 }
 
 func (l *fakeLink) send(_ context.Context, id, _ string) (string, time.Time, error) {
+	l.sent = append(l.sent, id)
+	if l.lose != nil || l.mute {
+		return "", time.Time{}, l.lose
+	}
 	return "desk-" + id, time.Now(), nil
 }
 func (l *fakeLink) typing(context.Context) error { return nil }
@@ -129,10 +138,10 @@ func text(id string, at time.Time) occurrence {
 }
 
 func TestAShortLossIsNotTold(t *testing.T) {
-	withGuest(t, unavailable(2, 4), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+	withGuest(t, unavailable(2, 3), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
 		g.losses <- errors.New("cut")
 		pass(time.Minute)
-		if got := story(h); got != nil || g.n != 4 {
+		if got := story(h); got != nil || g.n != 3 {
 			t.Errorf("%q after %d connects", got, g.n)
 		}
 	})
@@ -390,6 +399,58 @@ func TestAMessageIsFoundBehindAnyHistory(t *testing.T) {
 		pass(time.Minute)
 		if deskID, err := c.deliver(t.Context(), message{id: "m", text: "Hello?"}); deskID != "at-the-desk" || err != nil {
 			t.Errorf("sent again as %s, %v", deskID, err)
+		}
+	})
+}
+
+// TestAMessageThatArrivesLate is at the desk only after a first look for it.
+func TestAMessageThatArrivesLate(t *testing.T) {
+	late := occurrence{id: "at-the-desk", at: time.Unix(100, 0), listed: true, what: wrote{"", "Hello?"}}
+	t.Run("behind a loss", func(t *testing.T) {
+		withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+			g.lose = &cloud.Error{Sent: true, Err: errors.New("cut")}
+			arrived := time.AfterFunc(arrives/2, func() {
+				c.mu.Lock() // as who connects does before
+				defer c.mu.Unlock()
+				g.missed = []occurrence{late}
+			})
+			defer arrived.Stop()
+			deskID, err := c.deliver(t.Context(), message{id: "m", text: "Hello?", first: true})
+			if deskID != "at-the-desk" || err != nil || len(g.sent) != 1 {
+				t.Errorf("%q, %v; sent %q", deskID, err, g.sent)
+			}
+		})
+	})
+	t.Run("behind a silence", func(t *testing.T) {
+		withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+			g.mute = true
+			if _, err := c.deliver(t.Context(), message{id: "m", text: "Hello?", first: true}); failure(err).Kind != sdk.OutcomeUnknown {
+				t.Errorf("the first try: %v", err)
+			}
+			arrived := time.AfterFunc(arrives/2, func() { g.happened <- late })
+			defer arrived.Stop()
+			deskID, err := c.deliver(t.Context(), message{id: "m", text: "Hello?"})
+			if deskID != "at-the-desk" || err != nil || len(g.sent) != 1 {
+				t.Errorf("%q, %v; sent %q", deskID, err, g.sent)
+			}
+		})
+	})
+}
+
+// TestAMessageThatDoesNotArrive is sent again once that is certain.
+func TestAMessageThatDoesNotArrive(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.lose = &cloud.Error{Sent: true, Err: errors.New("cut")}
+		began := time.Now()
+		if _, err := c.deliver(t.Context(), message{id: "m", text: "Hello?", first: true}); failure(err).Kind != sdk.Retry {
+			t.Errorf("the first try: %v", err)
+		}
+		if took := time.Since(began); took < arrives || took > 2*arrives {
+			t.Errorf("that was known after %s", took)
+		}
+		g.lose = nil
+		if deskID, err := c.deliver(t.Context(), message{id: "m", text: "Hello?"}); deskID != "desk-m" || err != nil {
+			t.Errorf("the next try: %q, %v", deskID, err)
 		}
 	})
 }

@@ -245,6 +245,11 @@ func (c *Client) Dial(ctx context.Context, u *url.URL, silence time.Duration) (*
 	dialer.NetDialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
 		conn, err := c.dialer.NetDialContext(dialing, network, address)
 		if err == nil {
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				// What was written and is still here when the socket is closed is not
+				// to arrive behind the look at what has.
+				_ = tcp.SetLinger(0)
+			}
 			// Of ctx the dialer's handshake heeds the deadline only.
 			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}

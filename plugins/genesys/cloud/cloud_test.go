@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -235,5 +236,34 @@ func TestDialEndsWithItsContext(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("the dialer waits for an answer although its context has ended")
+	}
+}
+
+// TestNothingArrivesBehindAClose has the vendor's side see a reset, with which the
+// system discards what is not on its way yet.
+func TestNothingArrivesBehindAClose(t *testing.T) {
+	ended := make(chan error, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			ended <- err
+			return
+		}
+		defer conn.Close()
+		_, err = io.Copy(io.Discard, conn.NetConn())
+		ended <- err
+	}))
+	defer server.Close()
+	u := parse(t, "ws"+strings.TrimPrefix(server.URL, "http"))
+	s, err := New(Endpoints{API: u, Sockets: u}, "", nil).Dial(t.Context(), u, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Write(t.Context(), "Hello"); err != nil {
+		t.Error(err)
+	}
+	s.Close()
+	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ended with %v", err)
 	}
 }

@@ -316,7 +316,7 @@ func TestLeavesBehindTheLastWords(t *testing.T) {
 			came = append(came, fmt.Sprint(p.Parts[0]))
 		}
 	}
-	if got, want := strings.Join(came, ", "), "Ada joined, One., Two., left, Grace joined"; got != want {
+	if got, want := strings.Join(came, ", "), "Ada joined, One., Two., Grace joined, left"; got != want {
 		t.Errorf("the user was told %q, expected %q", got, want)
 	}
 }

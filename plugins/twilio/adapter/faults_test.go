@@ -467,3 +467,68 @@ func TestAddressOfSomebodyElse(t *testing.T) {
 		}
 	})
 }
+
+// An agent whom Twilio lists late joins with the first words, leaves if that goes
+// on, and can come again.
+func TestPeopleAreListedLate(t *testing.T) {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		begin(t, d, "c1")
+		nobody := func(r *http.Request) (*http.Response, error) {
+			if strings.Contains(r.URL.Path, "/Conversations/") && is(r, http.MethodGet, "/Participants") {
+				return answer(200, `{"participants": []}`)
+			}
+			return nil, nil
+		}
+		want := []string{}
+		for range 2 {
+			a.intercept(nobody)
+			a.says("c1", "Hello.")
+			time.Sleep(10 * time.Second)
+			a.intercept(nil)
+			want = append(want, "Ada joined", "Ada: Hello.", "Ada left")
+		}
+		a.says("c1", "I am here.")
+		time.Sleep(10 * time.Second)
+		await(t, h, "c1", append(want, "Ada joined", "Ada: I am here.")...)
+		ids := map[string]bool{}
+		for _, e := range h.Events("c1") {
+			if ids[e.ID] {
+				t.Errorf("%s is told twice", e.ID)
+			}
+			ids[e.ID] = true
+		}
+	})
+}
+
+// Who is known as a supervisor remains one, whatever the interaction does not say.
+func TestSupervisorsRemain(t *testing.T) {
+	for name, reply := range map[string]struct {
+		status int
+		body   string
+	}{
+		"has none":     {200, `{"participants": [{"type": "agent"}, {"type": "customer"}]}`},
+		"is not found": {404, `{"code": 20404}`},
+		"is forbidden": {403, `{"code": 20403}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+				d := a.connect(h, webChats, byPolling)
+				begin(t, d, "c1")
+				a.says("c1", "Hello.")
+				time.Sleep(time.Second)
+				a.play(a.SupervisorJoins("c1"))
+				time.Sleep(time.Second)
+				a.intercept(func(r *http.Request) (*http.Response, error) {
+					if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/Interactions/") {
+						return answer(reply.status, reply.body)
+					}
+					return nil, nil
+				})
+				time.Sleep(30 * time.Second)
+				a.play(a.LastWords("c1", "Goodbye."))
+				await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada: Goodbye.", "ended")
+			})
+		})
+	}
+}

@@ -66,8 +66,6 @@ type newcomer struct {
 	person
 
 	name string
-	// gone says that the agent has come and left since the last look.
-	gone bool
 }
 
 // errNotListed has a webhook delivered again, and the conversation read again.
@@ -186,8 +184,9 @@ func (d *Desk) look(ctx context.Context, c *chat) (*view, error) {
 	state, err := c.conv.State(ctx)
 	v.ended = state == client.Closed
 	// People are read before messages, so that whoever is gone has said all that
-	// is read then. Who has written and is not among them came in between, or has
-	// come and gone: the next round tells.
+	// is read then. Who has written and is not among them came in between: the next
+	// round tells. Or has gone again, or Twilio lists people late: the next look
+	// tells.
 	for again, looked := err == nil, map[string]bool{}; again; {
 		if v.people, err = c.conv.Participants(ctx); err != nil {
 			break
@@ -248,18 +247,17 @@ func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) {
 			fresh = append(fresh, n)
 		}
 	}
-	v.agents = slices.Concat(fresh, doubtful)
-	if !v.ended && len(v.agents) > 0 {
-		if err := d.setApart(ctx, c, v, known); err != nil {
+	v.agents, v.others = fresh, slices.Clone(c.state.Others)
+	if !v.ended && len(fresh)+len(doubtful) > 0 {
+		if err := d.setApart(ctx, c, v, doubtful, known); err != nil {
 			d.log.Warn("Flex does not tell supervisors from agents now; whoever is new is taken for an agent",
 				"chat_id", c.id, "conversation", c.state.Conversation, "error", err)
-			v.agents, v.others = fresh, slices.Clone(c.state.Others)
 		}
 	}
 	for i := range v.messages {
 		m := &v.messages[i]
 		if d.stranger(c, v, m) && !slices.ContainsFunc(v.agents, func(n newcomer) bool { return n.SID == m.ParticipantSID }) {
-			v.agents = append(v.agents, newcomer{person: person{m.ParticipantSID, m.Author}, gone: true})
+			v.agents = append(v.agents, newcomer{person: person{m.ParticipantSID, m.Author}})
 		}
 	}
 	for i := range v.agents {
@@ -267,11 +265,12 @@ func (d *Desk) whoIsNew(ctx context.Context, c *chat, v *view) {
 	}
 }
 
-// setApart keeps the agents among those who are new, of whom known are there
-// already. The interaction has a type for each of its people, but need not tell
-// who is who: then the first are taken for as many agents as there are. Where
-// it knows of no supervisor all are agents.
-func (d *Desk) setApart(ctx context.Context, c *chat, v *view, known int) error {
+// setApart keeps the agents among those who are new; known are there already.
+// The interaction has a type for each of its people, but need not tell who is
+// who: then the first are taken for as many agents as there are. Where it knows
+// of no supervisor all who are new are agents. Of the doubtful, who were none so
+// far, an agent is whom the interaction names as one.
+func (d *Desk) setApart(ctx context.Context, c *chat, v *view, doubtful []newcomer, known int) error {
 	ctx, cancel := context.WithTimeout(ctx, whoTimeout)
 	defer cancel()
 	var people []client.ChannelParticipant
@@ -286,11 +285,9 @@ func (d *Desk) setApart(ctx context.Context, c *chat, v *view, known int) error 
 		return nil
 	case err != nil:
 		return err
-	case !slices.ContainsFunc(people, func(p client.ChannelParticipant) bool { return p.Type == supervisorType }):
-		return nil
 	}
 	named := map[string]string{}
-	agents := -known
+	agents, supervisors := -known, false
 	for _, p := range people {
 		if p.Media.SID != "" {
 			named[p.Media.SID] = p.Type
@@ -298,18 +295,20 @@ func (d *Desk) setApart(ctx context.Context, c *chat, v *view, known int) error 
 		if p.Type == agentType {
 			agents++
 		}
+		supervisors = supervisors || p.Type == supervisorType
 	}
-	isAgent := func(n newcomer) bool {
-		is := named[n.SID] == agentType || named[n.SID] == "" && agents > 0
-		if is {
-			agents--
-		}
-		return is
-	}
-	all := v.agents
+	fresh := v.agents
 	v.agents = nil
-	for _, n := range all {
-		if isAgent(n) {
+	for _, n := range doubtful {
+		if named[n.SID] == agentType {
+			agents--
+			v.agents = append(v.agents, n)
+			v.others = slices.DeleteFunc(v.others, func(sid string) bool { return sid == n.SID })
+		}
+	}
+	for _, n := range fresh {
+		if !supervisors || named[n.SID] == agentType || named[n.SID] == "" && agents > 0 {
+			agents--
 			v.agents = append(v.agents, n)
 		} else {
 			v.others = append(v.others, n.SID)
@@ -411,7 +410,8 @@ func (d *Desk) webhook(ctx context.Context, conv *client.Conversation, sid strin
 
 // compare returns what the host does not know of a conversation. Who joins does
 // so before the first message, who leaves does so behind the last one, and
-// before others join.
+// before others join. Somebody who writes and is not listed joins, and leaves if
+// the next look does not list them either.
 func compare(st state, v *view, cfg *config) []news {
 	t := teller{st: st.clone()}
 	if st.Away {
@@ -429,9 +429,6 @@ func compare(st state, v *view, cfg *config) []news {
 	gone := map[string]bool{}
 	for _, a := range st.Agents {
 		gone[a.SID] = !slices.ContainsFunc(v.people, func(p client.Participant) bool { return p.SID == a.SID })
-	}
-	for _, n := range v.agents {
-		gone[n.SID] = n.gone
 	}
 	// leave tells who has gone and has nothing more to say from message i on.
 	leave := func(i int) {
@@ -509,10 +506,16 @@ func (t *teller) link(away bool) {
 	})
 }
 
+// moved names a join or a leave, of which somebody may have many.
+func (t *teller) moved(sid, what string) string {
+	t.st.Moves++
+	return sid + "-" + what + "-" + strconv.Itoa(t.st.Moves)
+}
+
 func (t *teller) joined(n newcomer) {
 	t.st.Agents = append(t.st.Agents, n.person)
 	t.st.Unattended = false
-	t.tell(n.SID+"-joined", time.Time{}, sdk.AgentJoined{Agent: sdk.Agent{ID: n.SID, Nickname: n.name}})
+	t.tell(t.moved(n.SID, "joined"), time.Time{}, sdk.AgentJoined{Agent: sdk.Agent{ID: n.SID, Nickname: n.name}})
 }
 
 func (t *teller) left(a person) {
@@ -520,7 +523,7 @@ func (t *teller) left(a person) {
 	if len(t.st.Agents) == 0 {
 		t.st.Left = a.SID
 	}
-	t.tell(a.SID+"-left", time.Time{}, sdk.AgentLeft{AgentID: a.SID})
+	t.tell(t.moved(a.SID, "left"), time.Time{}, sdk.AgentLeft{AgentID: a.SID})
 }
 
 // message tells a message, unless it is the customer's own, or empty.

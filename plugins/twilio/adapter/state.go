@@ -34,6 +34,8 @@ type state struct {
 	// who are neither the customer nor agents.
 	Agents []person `json:"agents,omitempty"`
 	Others []string `json:"others,omitempty"`
+	// Moves counts joins and leaves that were told.
+	Moves int `json:"moves,omitempty"`
 	// Left is the participant whose leaving left nobody, if that has happened.
 	Left string `json:"left,omitempty"`
 	// Unattended says that the user knows that nobody is there.

@@ -338,7 +338,7 @@ func (d *Desk) EndChat(ctx context.Context, req *sdk.EndChatRequest) error {
 	if err != nil {
 		return err
 	}
-	err = l.end(ctx)
+	err = c.leave(ctx, l)
 	if ended := (*endedError)(nil); err == nil || errors.As(err, &ended) {
 		c.close(&endedError{sdk.ChatOver, "The conversation has ended."})
 	}

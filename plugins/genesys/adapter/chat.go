@@ -190,7 +190,7 @@ func (c *chat) abandon(ctx context.Context, err error) {
 	l := c.link
 	c.mu.Unlock()
 	if l != nil {
-		if err := l.end(ctx); err != nil {
+		if err := c.leave(ctx, l); err != nil {
 			c.desk.log.Debug("a conversation that could not be opened was not ended", "chat_id", c.id, "error", err)
 		}
 	}

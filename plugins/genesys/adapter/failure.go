@@ -56,6 +56,9 @@ func failure(err error) *sdk.Failure {
 	if errors.Is(err, cloud.ErrUntrusted) {
 		return sdk.Fail(sdk.Invalid, "api_url, region: %w", err)
 	}
+	if errors.Is(err, errCrowded) {
+		return &sdk.Failure{Kind: sdk.Retry, RetryAfter: crowdedPause, Err: err}
+	}
 	e := (*cloud.Error)(nil)
 	if !errors.As(err, &e) {
 		return &sdk.Failure{Kind: sdk.OutcomeUnknown, Err: err}

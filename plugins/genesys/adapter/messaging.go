@@ -5,6 +5,7 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,9 @@ const (
 	maxPages = 40
 	// typingLasts is how long an agent types who does not say.
 	typingLasts = 5 * time.Second
+	// clearID traces a clear, clearTime is how long its answer may take, if there is one.
+	clearID   = "clear"
+	clearTime = time.Second
 	// The agent's id where the vendor tells no name.
 	nameless, namelessBot = "agent", "bot"
 )
@@ -68,13 +72,13 @@ func (g *messaging) connect(ctx context.Context, st *state) (link, *past, error)
 	}
 	conn, session, err := g.client.Open(ctx, st.Token, g.signInToken)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, putOut(err, false)
 	}
-	l := &messagingLink{guest: g, conn: conn, done: make(chan struct{})}
+	l := &messagingLink{guest: g, conn: conn, cleared: make(chan error, 1), done: make(chan struct{})}
 	p, err := g.past(ctx, conn, session, st)
 	if err != nil {
 		conn.Close()
-		return nil, nil, err
+		return nil, nil, putOut(err, false)
 	}
 	return l, p, nil
 }
@@ -270,11 +274,12 @@ func (g *messaging) update(_ context.Context, _ link, user *sdk.UserContext) err
 type messagingLink struct {
 	guest *messaging
 	conn  *webmessaging.Conn
-	// ending is set once the session is being closed, done closed when read has
-	// returned an error, which is why.
-	ending atomic.Bool
-	done   chan struct{}
-	why    error
+	// ending is set once the session is being closed. Replies to a clear go to cleared.
+	ending  atomic.Bool
+	cleared chan error
+	// done is closed when read has returned an error, which is why.
+	done chan struct{}
+	why  error
 }
 
 func (l *messagingLink) read(context.Context) ([]occurrence, error) {
@@ -300,6 +305,9 @@ func (l *messagingLink) read(context.Context) ([]occurrence, error) {
 
 // understand returns what a reply tells; an error if it means the end of the link.
 func (l *messagingLink) understand(r *webmessaging.Reply) ([]occurrence, error) {
+	if l.ending.Load() && (r.TracingID == clearID || r.Failed != nil && r.TracingID == "") {
+		l.clearing(r)
+	}
 	switch {
 	case r.Failed != nil:
 		if ended := (*endedError)(nil); errors.As(asEnded(r.Failed), &ended) {
@@ -310,12 +318,22 @@ func (l *messagingLink) understand(r *webmessaging.Reply) ([]occurrence, error) 
 		return l.guest.occurrences(r.Message, r.TracingID, true), nil
 	case r.Session != nil && !r.Session.Connected:
 		return nil, &endedError{sdk.ChatOver, "The conversation has ended."}
-	case r.Closed != nil && (r.Closed.Reason != "" || l.ending.Load()):
-		return nil, &endedError{sdk.ChatOver, "The conversation goes on elsewhere."}
 	case r.Closed != nil:
-		return nil, errCrowded
+		return nil, putOut(r.Closed, l.ending.Load())
 	}
 	return nil, nil
+}
+
+// putOut reads the vendor's closing of a connection in an error.
+func putOut(err error, ending bool) error {
+	closed := (*webmessaging.ClosedError)(nil)
+	switch {
+	case !errors.As(err, &closed):
+		return err
+	case closed.Reason != "" || ending:
+		return &endedError{sdk.ChatOver, "The conversation goes on elsewhere."}
+	}
+	return errCrowded
 }
 
 func (l *messagingLink) send(ctx context.Context, messageID, text string) (string, time.Time, error) {
@@ -334,21 +352,64 @@ func (l *messagingLink) typing(ctx context.Context) error { return l.conn.Typing
 // lets guests do that, and the session in any case.
 func (l *messagingLink) end(ctx context.Context) error {
 	l.ending.Store(true)
-	if err := l.conn.Clear(ctx); err != nil {
-		return err
+	err := l.clear(ctx)
+	if err == nil {
+		err = l.conn.CloseSession(ctx)
 	}
-	if err := l.conn.CloseSession(ctx); err != nil {
-		return err
+	if err == nil {
+		select {
+		case <-l.done:
+			err = l.why
+		case <-ctx.Done():
+			err = &cloud.Error{Sent: true, Err: ctx.Err()}
+		}
 	}
-	select {
-	case <-l.done:
-	case <-ctx.Done():
-		return &cloud.Error{Sent: true, Err: ctx.Err()}
-	}
-	if ended := (*endedError)(nil); errors.As(l.why, &ended) {
+	if ended := (*endedError)(nil); errors.As(err, &ended) {
 		return nil
 	}
-	return l.why
+	return err
+}
+
+// clear clears the conversation, if guests may.
+func (l *messagingLink) clear(ctx context.Context) error {
+	for {
+		select {
+		case <-l.cleared: // by an earlier try
+		default:
+		}
+		if err := l.conn.Clear(ctx, clearID); err != nil {
+			return err
+		}
+		var err error
+		select {
+		case err = <-l.cleared:
+		case <-time.After(clearTime): // the vendor does not promise one
+		case <-l.done:
+			return l.why
+		case <-ctx.Done():
+			return &cloud.Error{Sent: true, Err: ctx.Err()}
+		}
+		refused := (*cloud.Error)(nil)
+		switch {
+		case !errors.As(err, &refused), refused.Status == http.StatusForbidden:
+			return nil
+		case failure(refused).Kind != sdk.Retry:
+			return refused
+		}
+		pause(ctx, max(refused.RetryAfter, paceWindow))
+	}
+}
+
+// clearing tells clear of a reply to it.
+func (l *messagingLink) clearing(r *webmessaging.Reply) {
+	var err error
+	if r.Failed != nil {
+		err = r.Failed
+	}
+	select {
+	case l.cleared <- err:
+	default:
+	}
 }
 
 func (l *messagingLink) ping(within time.Duration) error { return l.conn.Ping(within) }

@@ -282,6 +282,12 @@ func (c *chat) userTypes(ctx context.Context) error {
 	return l.typing(ctx)
 }
 
+// leave ends the conversation, which the vendor counts as a message.
+func (c *chat) leave(ctx context.Context, l link) error {
+	pause(ctx, c.reserve())
+	return l.end(ctx)
+}
+
 // pace keeps a session to the vendor's two messages a second.
 type pace struct{ last [2]time.Time }
 

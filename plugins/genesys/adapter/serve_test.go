@@ -235,18 +235,24 @@ func TestTypingEndsInTime(t *testing.T) {
 func TestNoMoreThanTwoASecond(t *testing.T) {
 	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
 		began := time.Now()
-		for i := range 7 {
+		for i := range 8 {
 			id := fmt.Sprint("m", i)
 			if deskID, err := c.deliver(t.Context(), message{id: id, text: id, first: true}); err != nil || deskID != "desk-"+id {
 				t.Errorf("%s: %s, %v", id, deskID, err)
 			}
 		}
 		if took := time.Since(began); took != 3*paceWindow {
-			t.Errorf("7 messages took %s", took)
+			t.Errorf("8 messages took %s", took)
 		}
 		st, err := readState(h.State("c"))
-		if err != nil || st.Sent.MessageID != "m6" {
+		if err != nil || st.Sent.MessageID != "m7" {
 			t.Errorf("the state knows of %+v, %v", st.Sent, err)
+		}
+		if err := c.desk.EndChat(t.Context(), &sdk.EndChatRequest{ChatID: "c"}); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != 4*paceWindow {
+			t.Errorf("with the end they took %s", took)
 		}
 	})
 }

@@ -75,7 +75,8 @@ type Conn struct {
 }
 
 // Open connects to the session of a token that the caller has made, or makes it.
-// With a sign-in token the session is that of a signed-in user.
+// With a sign-in token the session is that of a signed-in user. A [ClosedError] says
+// that the vendor closes the connection instead.
 func (c *Client) Open(ctx context.Context, token, signInToken string) (*Conn, *Session, error) {
 	u := c.cloud.At.Sockets.JoinPath("v1")
 	u.RawQuery = url.Values{"deploymentId": {c.deployment}, "application": {application}}.Encode()
@@ -120,6 +121,8 @@ func (c *Conn) ask(ctx context.Context, req *request, answers func(*Reply) bool)
 			// A frame that is not understood is not the answer.
 		case r.Failed != nil:
 			return nil, r.Failed
+		case r.Closed != nil:
+			return nil, r.Closed
 		case answers(r):
 			return r, nil
 		case len(c.early) < maxEarly: // what is more is in the history
@@ -160,8 +163,9 @@ func (c *Conn) Typing(ctx context.Context) error {
 }
 
 // Clear ends the conversation for both sides, where the deployment lets guests do so.
-func (c *Conn) Clear(ctx context.Context) error {
-	return c.socket.Write(ctx, clearRequest(c.token))
+// A refusal comes with the tracing id.
+func (c *Conn) Clear(ctx context.Context, tracingID string) error {
+	return c.socket.Write(ctx, clearRequest(c.token, tracingID))
 }
 
 // CloseSession ends the session. The answer is a Session that is not connected.

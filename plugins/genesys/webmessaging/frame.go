@@ -87,8 +87,10 @@ func typingRequest(token string) *request {
 	return eventRequest(token, outgoingEvent{EventType: "Typing", Typing: &eventSetting{"On"}})
 }
 
-func clearRequest(token string) *request {
-	return eventRequest(token, outgoingEvent{EventType: "Presence", Presence: &eventSetting{"Clear"}})
+func clearRequest(token, tracingID string) *request {
+	r := eventRequest(token, outgoingEvent{EventType: "Presence", Presence: &eventSetting{"Clear"}})
+	r.TracingID = tracingID
+	return r
 }
 
 func closeRequest(token string) *request {
@@ -108,7 +110,7 @@ type Reply struct {
 	Session *Session
 	Message *Message
 	JWT     *JWT
-	Closed  *Closed
+	Closed  *ClosedError
 }
 
 // Session answers the configuring of a session, and its closing.
@@ -129,11 +131,16 @@ type JWT struct {
 	Expires int64 `json:"exp"`
 }
 
-// Closed says that the vendor closes the connection. Without a reason there are
+// ClosedError says that the vendor closes the connection. Without a reason there are
 // too many of the session.
-type Closed struct {
+type ClosedError struct {
 	Reason     string `json:"reason"`
 	ReasonCode string `json:"reasonCode"`
+}
+
+// Error returns what the vendor says.
+func (e *ClosedError) Error() string {
+	return fmt.Sprintf("Genesys closes the connection, with the reason %q", e.Reason)
 }
 
 // Message is one of a conversation, from the socket or the history.
@@ -238,7 +245,7 @@ func Decode(frame []byte) (*Reply, error) {
 		r.JWT = new(JWT)
 		into = r.JWT
 	case "ConnectionClosedEvent":
-		r.Closed = new(Closed)
+		r.Closed = new(ClosedError)
 		if json.Unmarshal(envelope.Body, r.Closed) == nil && r.Closed.Reason == "" {
 			r.Closed.Reason = r.Closed.ReasonCode
 		}

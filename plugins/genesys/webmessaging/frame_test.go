@@ -29,7 +29,7 @@ func TestRequestsAreTheVendors(t *testing.T) {
 		"configure_authenticated_session": configureRequest("d", "uuid", "auth jwt"),
 		"text":                            textRequest("uuid", "t", "hi", map[string]string{"k": "v"}),
 		"typing":                          typingRequest("uuid"),
-		"clear":                           clearRequest("uuid"),
+		"clear":                           clearRequest("uuid", ""),
 		"get_jwt":                         jwtRequest("uuid"),
 		"close_session":                   closeRequest("uuid"),
 	}

@@ -465,6 +465,9 @@ func TestEnd(t *testing.T) {
 		if closed != (end != "participant") {
 			t.Errorf("%s: closed is %v", end, closed)
 		}
+		// The host has ended the chat, and is not told of what follows from it.
+		a.play(a.Settled(t.Context()))
+		await(t, h, "c1", "Ada joined", "Ada: Hello.")
 		// Another process is asked again.
 		d = a.connect(h, webChats, byWebhooks, `"end": "`+end+`"`)
 		for _, st := range []*sdk.ResumeState{st, nil} {

@@ -69,7 +69,7 @@ type newcomer struct {
 }
 
 // errNotListed has a webhook delivered again, and the conversation read again.
-var errNotListed = errors.New("Twilio does not list a message yet of which it has told")
+var errNotListed = errors.New("a message of which Twilio has told is not listed yet")
 
 // pass brings the host up to date: from the hints, if they tell all, and else
 // from a look at the conversation. looked tells whether there was one.
@@ -375,7 +375,7 @@ func (d *Desk) keepWebhook(ctx context.Context, c *chat) {
 	defer d.mu.Unlock()
 	if err != nil {
 		c.hookAfter = time.Now().Add(hookPause << min(c.hookTries, 6))
-		if c.hookTries++; c.hookTries == 1 {
+		if c.hookTries++; c.hookTries == 1 && d.open(c) {
 			d.log.Warn("the conversation's webhook was not moved to this host's address; it is polled and tried again",
 				"chat_id", c.id, "conversation", c.state.Conversation, "error", err)
 		}

@@ -263,8 +263,11 @@ func (c *Client) call(ctx context.Context, r request, answer any) error {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		// The error of net/http quotes the address and nothing of the body.
-		return &Error{Sent: !neverSent(err), Err: err, write: write}
+		// The error of net/http quotes the address, which may name a person.
+		if quoting := (*url.Error)(nil); errors.As(err, &quoting) {
+			err = quoting.Err
+		}
+		return &Error{Sent: !neverSent(err), Err: fmt.Errorf("%s did not answer: %w", r.url.Host, err), write: write}
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -162,6 +164,36 @@ func TestRetry(t *testing.T) {
 			t.Errorf("what has no use was tried %d times: %v", tries, err)
 		}
 	})
+}
+
+// What cannot be read whole is not taken for the whole.
+func TestTooManyPages(t *testing.T) {
+	index := 1_000_000
+	c, err := client.New(client.Options{Transport: transport(func(*http.Request) (*http.Response, error) {
+		index--
+		body := fmt.Sprintf(`{"messages": [{"sid": "IM1", "index": %d}], "meta": {"next_page_url": "/x?PageToken=1"}}`, index)
+		return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body))}, nil
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if messages, err := c.Conversation("CH1").MessagesSince(t.Context(), -1); err == nil {
+		t.Errorf("%d messages are all", len(messages))
+	}
+}
+
+// Who is asked for stays out of errors, and so out of logs.
+func TestErrorsNameNobody(t *testing.T) {
+	c, err := client.New(client.Options{Transport: transport(func(*http.Request) (*http.Response, error) {
+		return nil, &net.OpError{Op: "dial", Err: errors.New("no route")}
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.DisplayName(t.Context(), "ada@example.com")
+	if err == nil || strings.Contains(err.Error(), "ada") || !strings.Contains(err.Error(), "no route") || client.As(err).Sent {
+		t.Errorf("it is %v", err)
+	}
 }
 
 type transport func(*http.Request) (*http.Response, error)

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -191,7 +192,8 @@ func (v *Conversation) Find(ctx context.Context, since time.Time, is func(*Messa
 	return found, err
 }
 
-// newestFirst hands the messages over until there is no more, or more says so.
+// newestFirst hands the messages over until there is no more, or more says so. A
+// conversation of too many pages is an error: the oldest would be passed over.
 func (v *Conversation) newestFirst(ctx context.Context, size int, more func(*Message) bool) error {
 	query := url.Values{"Order": {"desc"}, "PageSize": {strconv.Itoa(size)}}
 	lowest := 0
@@ -203,6 +205,7 @@ func (v *Conversation) newestFirst(ctx context.Context, size int, more func(*Mes
 		if err := v.c.get(ctx, v.at("Messages"), query, &page); err != nil {
 			return err
 		}
+		before := lowest
 		for i := range page.Messages {
 			m := &page.Messages[i]
 			// A message that comes while pages are read shifts what is on them.
@@ -214,7 +217,13 @@ func (v *Conversation) newestFirst(ctx context.Context, size int, more func(*Mes
 				return nil
 			}
 		}
+		if n > 0 && len(page.Messages) > 0 && lowest == before {
+			return nil // the pages name each other
+		}
 		query = page.Meta.next()
+	}
+	if query != nil {
+		return &Error{Sent: true, Err: fmt.Errorf("conversation %s has more than %d pages of messages to read", v.SID, maxPages)}
 	}
 	return nil
 }

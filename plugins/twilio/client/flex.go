@@ -146,7 +146,8 @@ func (c *Client) Tasks(ctx context.Context, workspace, conversation string) ([]T
 		Tasks []Task `json:"tasks"`
 	}
 	query := url.Values{"EvaluateTaskAttributes": {`conversationSid == "` + conversation + `"`}}
-	return page.Tasks, c.get(ctx, at(c.taskRouter, "v1", "Workspaces", workspace, "Tasks"), query, &page)
+	err := c.get(ctx, at(c.taskRouter, "v1", "Workspaces", workspace, "Tasks"), query, &page)
+	return page.Tasks, err
 }
 
 // Queue is how a task queue stands.

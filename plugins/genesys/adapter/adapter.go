@@ -184,7 +184,7 @@ func (d *Desk) ping() {
 			l := c.link
 			c.mu.Unlock()
 			if l != nil {
-				_ = l.ping(pingTime) // a connection that is lost tells its reader
+				c.broken(l, l.ping(pingTime))
 			}
 		}
 	}
@@ -413,9 +413,10 @@ func (d *Desk) ResumeChat(ctx context.Context, req *sdk.ResumeChatRequest) error
 	c.readAgain() // a hand-over that failed may have left it
 	c.mu.Unlock()
 	err := c.awaitOpen(ctx)
-	if f := (*sdk.Failure)(nil); errors.As(err, &f) && f.Kind == sdk.Invalid {
-		// The conversation lives on while an operator sets right what is wrong.
-		return &sdk.Failure{Kind: sdk.Retry, Err: f.Err}
+	if f := (*sdk.Failure)(nil); errors.As(err, &f) && (f.Kind == sdk.Invalid || f.Kind == sdk.OutcomeUnknown) {
+		// The conversation lives on while an operator sets right what is wrong, and
+		// to look at it has no effect.
+		return &sdk.Failure{Kind: sdk.Retry, RetryAfter: f.RetryAfter, Err: f.Err}
 	}
 	return err
 }

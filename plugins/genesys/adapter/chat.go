@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/deskhost/deskhost/plugins/genesys/cloud"
 	"github.com/deskhost/deskhost/sdk"
 )
 
@@ -232,7 +233,7 @@ func (c *chat) awaitOpen(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.await(ctx, func() bool { return c.phase != opening }); err != nil {
-		return sdk.Fail(sdk.Retry, "there is no connection to the conversation yet: %w", err)
+		return sdk.Fail(sdk.OutcomeUnknown, "there is no connection to the conversation yet: %w", err) // it goes on being made
 	}
 	if c.phase == closed {
 		return failure(c.err)
@@ -345,6 +346,7 @@ func (c *chat) push(o *occurrence, hold time.Duration) {
 	}
 	if _, keeps := o.what.(kept); keeps {
 		at = first // somebody waits for it
+		c.broadcast()
 	}
 	q := queued{*o, time.Now().Add(hold)}
 	switch _, ends := o.what.(over); {
@@ -374,9 +376,9 @@ func (c *chat) tell() {
 	defer c.mu.Unlock()
 	for len(c.queue) > 0 {
 		if wait := time.Until(c.queue[0].due); wait > 0 && c.desk.life.Err() == nil {
-			c.mu.Unlock()
-			pause(c.desk.life, wait)
-			c.mu.Lock()
+			due, cancel := context.WithTimeout(c.desk.life, wait)
+			_ = c.await(due, func() bool { return len(c.queue) == 0 || time.Until(c.queue[0].due) <= 0 })
+			cancel()
 			continue
 		}
 		c.tellNext()
@@ -481,6 +483,19 @@ func (c *chat) keep(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// broken gives a link up on which a call has failed without an answer: its writer is
+// of no use any more.
+func (c *chat) broken(l link, err error) {
+	if e := (*cloud.Error)(nil); !errors.As(err, &e) || e.Status != 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == l {
+		c.drop()
 	}
 }
 

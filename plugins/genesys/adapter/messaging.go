@@ -257,6 +257,8 @@ func partsOf(m *webmessaging.Message) []sdk.Part {
 		return append([]sdk.Part{quick}, parts...)
 	case m.Text != "":
 		return append([]sdk.Part{sdk.Text(m.Text)}, parts...)
+	case len(parts) == 0 && len(m.Content) > 0:
+		return []sdk.Part{sdk.InlineError("What the agent sent cannot be shown.")}
 	}
 	return parts
 }

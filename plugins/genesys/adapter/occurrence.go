@@ -89,6 +89,8 @@ func (st state) steps(o *occurrence) ([]step, state) {
 	case went:
 		if st.Agent != nil && (w.agentID == "" || w.agentID == st.Agent.ID) {
 			t.leave()
+		} else {
+			t.st.Transferring = false // whoever was called does not come
 		}
 	case present:
 		if st.Agent != nil && !slices.ContainsFunc(w.agents, func(a agent) bool { return a.ID == st.Agent.ID }) {

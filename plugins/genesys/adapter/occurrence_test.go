@@ -292,3 +292,26 @@ func FuzzChatFrame(f *testing.F) {
 		accepted(t, state{Agent: &agent{ID: "Grace"}, Served: true}, happened)
 	})
 }
+
+// TestATransferThatFails has whom the agent called not come, and another be called.
+func TestATransferThatFails(t *testing.T) {
+	st := state{Agent: &agent{ID: "Ada"}, Served: true}
+	var told []string
+	for _, what := range []any{called{agent{ID: "Grace"}}, called{agent{ID: "Grace"}}, went{"Grace"}, called{agent{ID: "Mary"}}} {
+		steps, after := st.steps(&occurrence{what: what})
+		told, st = append(told, names(steps)...), after
+	}
+	if want := []string{"TransferStarted", "TransferStarted"}; !slices.Equal(told, want) {
+		t.Errorf("%q, want %q", told, want)
+	}
+}
+
+func TestAMessageThatCannotBeShown(t *testing.T) {
+	parts := partsOf(&webmessaging.Message{Type: "Structured", Content: []webmessaging.Content{{ContentType: "Carousel"}}})
+	if len(parts) == 1 {
+		if _, ok := parts[0].(sdk.InlineError); ok {
+			return
+		}
+	}
+	t.Errorf("%#v", parts)
+}

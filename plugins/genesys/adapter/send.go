@@ -279,13 +279,17 @@ func (c *chat) userTypes(ctx context.Context) error {
 	c.typed = now
 	c.pace.reserve(now)
 	c.mu.Unlock()
-	return l.typing(ctx)
+	err := l.typing(ctx)
+	c.broken(l, err)
+	return err
 }
 
 // leave ends the conversation, which the vendor counts as a message.
 func (c *chat) leave(ctx context.Context, l link) error {
 	pause(ctx, c.reserve())
-	return l.end(ctx)
+	err := l.end(ctx)
+	c.broken(l, err)
+	return err
 }
 
 // pace keeps a session to the vendor's two messages a second.

@@ -33,6 +33,8 @@ type fakeGuest struct {
 	sent []string
 	lose error
 	mute bool
+	// broken fails what else a link writes.
+	broken error
 }
 
 func (g *fakeGuest) prepare(_ context.Context, st *state) (bool, error) {
@@ -77,9 +79,9 @@ func (l *fakeLink) send(_ context.Context, id, _ string) (string, time.Time, err
 	}
 	return "desk-" + id, time.Now(), nil
 }
-func (l *fakeLink) typing(context.Context) error { return nil }
+func (l *fakeLink) typing(context.Context) error { return l.broken }
 func (l *fakeLink) end(context.Context) error    { return nil }
-func (l *fakeLink) ping(time.Duration) error     { return nil }
+func (l *fakeLink) ping(time.Duration) error     { return l.broken }
 func (l *fakeLink) close()                       { l.once.Do(func() { close(l.closed) }) }
 
 // withGuest has a chat served at a vendor in memory, in faked time.
@@ -457,6 +459,56 @@ func TestAMessageThatDoesNotArrive(t *testing.T) {
 		g.lose = nil
 		if deskID, err := c.deliver(t.Context(), message{id: "m", text: "Hello?"}); deskID != "desk-m" || err != nil {
 			t.Errorf("the next try: %q, %v", deskID, err)
+		}
+	})
+}
+
+// TestALinkThatCannotBeWrittenTo is made anew, although its reader notices nothing.
+func TestALinkThatCannotBeWrittenTo(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.broken = &cloud.Error{Sent: true, Err: errors.New("broken")}
+		if err := c.userTypes(t.Context()); err == nil {
+			t.Error("it can")
+		}
+		pass(time.Minute)
+		if g.n != 2 {
+			t.Errorf("%d connects", g.n)
+		}
+	})
+}
+
+// TestTheStateIsKeptBeforeWhatWaits has an occurrence wait for earlier ones.
+func TestTheStateIsKeptBeforeWhatWaits(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.happened <- text("1", time.Unix(100, 0))
+		synctest.Wait()
+		began := time.Now()
+		if err := c.keep(t.Context()); err != nil || time.Since(began) != 0 {
+			t.Errorf("kept after %s, %v", time.Since(began), err)
+		}
+		pass(time.Minute)
+		if got, want := story(h), []string{"1"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+// TestAStartThatIsNotWaitedFor may still open the conversation; a resume that is not
+// waited for has no effect that would matter.
+func TestAStartThatIsNotWaitedFor(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		defer h.Hold()()
+		slow, err := c.desk.open("slow", state{Mode: modeMessaging}, func() guest { return &fakeGuest{connects: unavailable(0, 0)} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := slow.awaitOpen(ctx); failure(err).Kind != sdk.OutcomeUnknown {
+			t.Errorf("the start: %v", err)
+		}
+		if err := c.desk.ResumeChat(ctx, &sdk.ResumeChatRequest{ChatID: "slow"}); failure(err).Kind != sdk.Retry {
+			t.Errorf("the resume: %v", err)
 		}
 	})
 }

@@ -13,7 +13,7 @@ const (
 	// stateFormat is the number of state's form.
 	stateFormat = 1
 	// maxRecent is how many messages are remembered by id.
-	maxRecent = 16
+	maxRecent = 64
 	// overlap is how far before the cursor a history is read again, for messages
 	// that a later one had overtaken. What is known of it is known by its id.
 	overlap = 30 * time.Second

@@ -149,6 +149,18 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Time is a time that may be null or missing, or not understood, which is no reason
+// to lose a message.
+type Time struct{ time.Time }
+
+// UnmarshalJSON reads RFC 3339; anything else is the zero time.
+func (t *Time) UnmarshalJSON(text []byte) error {
+	if t.Time.UnmarshalJSON(text) != nil {
+		t.Time = time.Time{}
+	}
+	return nil
+}
+
 // Call makes one request of the API. body and answer may be nil; bearer may be empty.
 func (c *Client) Call(ctx context.Context, method string, u *url.URL, bearer string, body, answer any) error {
 	header := http.Header{"Accept": {"application/json"}}
@@ -342,7 +354,10 @@ func (s *Socket) Write(ctx context.Context, v any) error {
 
 // Ping asks for a sign of life, for which it waits no longer than within.
 func (s *Socket) Ping(within time.Duration) error {
-	return s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(within))
+	if err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(within)); err != nil {
+		return &Error{Sent: true, Err: err}
+	}
+	return nil
 }
 
 // Close ends the socket, and with it a Read under way. The vendor takes it for a

@@ -91,21 +91,9 @@ type Message struct {
 	Sender struct {
 		ID string `json:"id"`
 	} `json:"sender"`
-	Body     string `json:"body"`
-	BodyType string `json:"bodyType"` // "standard", "notice", "member-join" or "member-leave"
-	Time     Time   `json:"timestamp"`
-}
-
-// Time is a time that may be missing, or not understood, which is no reason to
-// lose a message.
-type Time struct{ time.Time }
-
-// UnmarshalJSON reads RFC 3339; anything else is the zero time.
-func (t *Time) UnmarshalJSON(text []byte) error {
-	if t.Time.UnmarshalJSON(text) != nil {
-		t.Time = time.Time{}
-	}
-	return nil
+	Body     string     `json:"body"`
+	BodyType string     `json:"bodyType"` // "standard", "notice", "member-join" or "member-leave"
+	Time     cloud.Time `json:"timestamp"`
 }
 
 // Create opens a conversation. It is not routed before its stream is attached,

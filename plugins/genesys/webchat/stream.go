@@ -26,7 +26,7 @@ type MemberChange struct {
 		ID    string `json:"id"`
 		State string `json:"state"`
 	} `json:"member"`
-	Time Time `json:"timestamp"`
+	Time cloud.Time `json:"timestamp"`
 }
 
 // DecodeEvent reads a frame.

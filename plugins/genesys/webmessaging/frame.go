@@ -150,7 +150,7 @@ type Message struct {
 	Text      string `json:"text"`
 	Direction string `json:"direction"` // "Inbound" is from the user
 	Channel   struct {
-		Time Time `json:"time"`
+		Time cloud.Time `json:"time"`
 		From struct {
 			Nickname string `json:"nickname"`
 			Image    string `json:"image"`
@@ -193,18 +193,6 @@ type Event struct {
 	Presence struct {
 		Type string `json:"type"` // "Join", "Disconnect" or "Clear"
 	} `json:"presence"`
-}
-
-// Time is a time that may be null, or not understood, which is no reason to lose
-// a message.
-type Time struct{ time.Time }
-
-// UnmarshalJSON reads RFC 3339; anything else is the zero time.
-func (t *Time) UnmarshalJSON(text []byte) error {
-	if t.Time.UnmarshalJSON(text) != nil {
-		t.Time = time.Time{}
-	}
-	return nil
 }
 
 // Truth is a bool that may be written as a string.

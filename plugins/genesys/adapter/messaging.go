@@ -74,7 +74,7 @@ func (g *messaging) connect(ctx context.Context, st *state) (link, *past, error)
 	if err != nil {
 		return nil, nil, putOut(err, false)
 	}
-	l := &messagingLink{guest: g, conn: conn, cleared: make(chan error, 1), done: make(chan struct{})}
+	l := &messagingLink{guest: g, conn: conn, cleared: make(chan *webmessaging.Reply, 1), done: make(chan struct{})}
 	p, err := g.past(ctx, conn, session, st)
 	if err != nil {
 		conn.Close()
@@ -278,7 +278,7 @@ type messagingLink struct {
 	conn  *webmessaging.Conn
 	// ending is set once the session is being closed. Replies to a clear go to cleared.
 	ending  atomic.Bool
-	cleared chan error
+	cleared chan *webmessaging.Reply
 	// done is closed when read has returned an error, which is why.
 	done chan struct{}
 	why  error
@@ -308,7 +308,10 @@ func (l *messagingLink) read(context.Context) ([]occurrence, error) {
 // understand returns what a reply tells; an error if it means the end of the link.
 func (l *messagingLink) understand(r *webmessaging.Reply) ([]occurrence, error) {
 	if l.ending.Load() && (r.TracingID == clearID || r.Failed != nil && r.TracingID == "") {
-		l.clearing(r)
+		select {
+		case l.cleared <- r:
+		default:
+		}
 	}
 	switch {
 	case r.Failed != nil:
@@ -366,7 +369,7 @@ func (l *messagingLink) end(ctx context.Context) error {
 			err = &cloud.Error{Sent: true, Err: ctx.Err()}
 		}
 	}
-	if ended := (*endedError)(nil); errors.As(err, &ended) {
+	if ended := (*endedError)(nil); errors.As(asEnded(err), &ended) {
 		return nil
 	}
 	return err
@@ -382,35 +385,23 @@ func (l *messagingLink) clear(ctx context.Context) error {
 		if err := l.conn.Clear(ctx, clearID); err != nil {
 			return err
 		}
-		var err error
+		var refused *cloud.Error
 		select {
-		case err = <-l.cleared:
+		case r := <-l.cleared:
+			refused = r.Failed
 		case <-time.After(clearTime): // the vendor does not promise one
 		case <-l.done:
 			return l.why
 		case <-ctx.Done():
 			return &cloud.Error{Sent: true, Err: ctx.Err()}
 		}
-		refused := (*cloud.Error)(nil)
 		switch {
-		case !errors.As(err, &refused), refused.Status == http.StatusForbidden:
+		case refused == nil, refused.Status == http.StatusForbidden:
 			return nil
 		case failure(refused).Kind != sdk.Retry:
 			return refused
 		}
 		pause(ctx, max(refused.RetryAfter, paceWindow))
-	}
-}
-
-// clearing tells clear of a reply to it.
-func (l *messagingLink) clearing(r *webmessaging.Reply) {
-	var err error
-	if r.Failed != nil {
-		err = r.Failed
-	}
-	select {
-	case l.cleared <- err:
-	default:
 	}
 }
 

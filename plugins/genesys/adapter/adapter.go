@@ -10,6 +10,7 @@
 package adapter
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -154,6 +155,11 @@ func (d *Desk) probe(ctx context.Context) error {
 	if !active {
 		d.log.Warn("the deployment is inactive, so nobody is ever online; switch it on in Admin > Message > Messenger Deployments", "deployment_id", d.config.DeploymentID)
 	}
+	if d.chat != nil {
+		if err := d.probeWebchat(ctx); err != nil {
+			return err
+		}
+	}
 	if d.availability.oauth == nil {
 		return nil
 	}
@@ -167,6 +173,27 @@ func (d *Desk) probe(ctx context.Context) error {
 		return invalid(err, "queue_id: there is no such queue; it stands in the address of the queue's page in Admin > Contact Center > Queues")
 	}
 	return nil
+}
+
+// probeWebchat finds a wrong organisation, deployment or queue. Web Chat checks them
+// where a conversation is made, and nowhere else; one that nobody attaches to is not
+// routed, so no agent hears of this one.
+func (d *Desk) probeWebchat(ctx context.Context) error {
+	conv, err := d.chat.Create(ctx, d.config.webchat("deskhost"))
+	if err == nil {
+		if err := d.chat.Leave(ctx, conv); err != nil {
+			d.log.Debug("the conversation of the check was not left; nobody attends it", "conversation", conv.ID, "error", err)
+		}
+		return nil
+	}
+	if e := (*cloud.Error)(nil); d.config.SignIn && errors.As(err, &e) && e.Code == codeAuthRequired {
+		return nil // all but the user is known
+	}
+	f := failure(err)
+	if f.Kind == sdk.OutcomeUnknown {
+		f.Kind = sdk.Retry
+	}
+	return f
 }
 
 // ping asks every connection for a sign of life, which their readers await.
@@ -253,19 +280,9 @@ func (d *Desk) guest(id string, user *sdk.UserContext, req *sdk.StartChatRequest
 	}
 	g := &chatGuest{client: d.chat, log: d.log, answer: d.timeouts.answer, members: map[string]*webchat.Member{}, told: noticeOf(user)}
 	if req != nil {
-		g.create = &webchat.CreateRequest{
-			OrganizationID: d.config.OrganizationID,
-			DeploymentID:   d.config.DeploymentID,
-			RoutingTarget: webchat.RoutingTarget{
-				TargetType: "QUEUE", TargetAddress: d.config.Queue,
-				Skills: d.config.Skills, Language: d.config.Language, Priority: d.config.Priority,
-			},
-			MemberInfo:      webchat.MemberInfo{DisplayName: user.User.Name, CustomFields: attributesOf(id, user)},
-			MemberAuthToken: token,
-		}
-		if user.User.Name == "" {
-			g.create.MemberInfo.DisplayName = anonymous
-		}
+		g.create = d.config.webchat(cmp.Or(user.User.Name, anonymous))
+		g.create.MemberInfo.CustomFields = attributesOf(id, user)
+		g.create.MemberAuthToken = token
 	}
 	return g
 }

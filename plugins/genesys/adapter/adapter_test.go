@@ -63,6 +63,9 @@ func newWorldBehind(t *testing.T, mode string, o genesystest.Options, between fu
 	if mode == "webchat" {
 		w.config["organization_id"], w.config["queue"] = o.OrganizationID, o.Queue
 	}
+	if o.RequireAuth {
+		w.config["sign_in"] = true
+	}
 	w.desk = w.process()
 	return w
 }
@@ -710,8 +713,6 @@ func (w *world) signIn() string {
 func TestSignedInUsers(t *testing.T) {
 	for _, mode := range modes {
 		w := newWorld(t, mode, genesystest.Options{RequireAuth: true})
-		w.config["sign_in"] = true
-		w.desk = w.process()
 		if err := w.startWith(&sdk.StartChatRequest{ChatID: "guest", Attempt: 1}); kind(err) != sdk.Invalid || !strings.Contains(err.Error(), "sign_in") {
 			t.Errorf("%s: a guest: %v", mode, err)
 		}
@@ -778,23 +779,25 @@ func TestConfigureNamesWhatIsWrong(t *testing.T) {
 			}
 		}
 	}
-	w := newWorld(t, "webmessaging", genesystest.Options{})
-	w.config["deployment_id"] = "none"
-	d := adapter.New(w.host)
-	defer crash(d)
-	if err := configure(t, d, w.config); kind(err) != sdk.Invalid || !strings.Contains(err.Error(), "deployment_id") {
-		t.Errorf("a wrong deployment: %v", err)
+	for _, c := range []struct{ mode, key string }{
+		{"webmessaging", "deployment_id"}, {"webchat", "deployment_id"}, {"webchat", "organization_id"}, {"webchat", "queue"}, {"webchat", "sign_in"},
+	} {
+		w := newWorld(t, c.mode, genesystest.Options{RequireAuth: c.key == "sign_in"})
+		if c.key == "sign_in" {
+			w.config["sign_in"] = false
+		} else {
+			w.config[c.key] = "none"
+		}
+		d := adapter.New(w.host)
+		if err := configure(t, d, w.config); kind(err) != sdk.Invalid || !strings.Contains(err.Error(), c.key) {
+			t.Errorf("%s, a wrong %s: %v", c.mode, c.key, err)
+		}
+		crash(d)
 	}
 }
 
 func TestStartThatCannotWork(t *testing.T) {
-	w := newWorld(t, "webchat", genesystest.Options{})
-	w.config["queue"] = "none"
-	w.desk = w.process()
-	if err := w.startWith(&sdk.StartChatRequest{ChatID: "c", Attempt: 1}); kind(err) != sdk.Invalid || !strings.Contains(err.Error(), "queue: ") {
-		t.Errorf("a wrong queue: %v", err)
-	}
-	w = newWorld(t, "webmessaging", genesystest.Options{Origins: []string{"https://www.example.com"}})
+	w := newWorld(t, "webmessaging", genesystest.Options{Origins: []string{"https://www.example.com"}})
 	if err := w.startWith(&sdk.StartChatRequest{ChatID: "c", Attempt: 1}); kind(err) != sdk.Invalid || !strings.Contains(err.Error(), "origin: ") {
 		t.Errorf("a wrong origin: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/deskhost/deskhost/plugins/genesys/cloud"
+	"github.com/deskhost/deskhost/plugins/genesys/webchat"
 )
 
 // The modes: which of the vendor's guest APIs is spoken.
@@ -87,6 +88,19 @@ func readConfig(text json.RawMessage) (*config, error) {
 		return nil, fmt.Errorf("oauth and queue_id: one is of no use without the other; give both, or neither")
 	}
 	return c, nil
+}
+
+// webchat is the request for a conversation of Web Chat with somebody of a name.
+func (c *config) webchat(name string) *webchat.CreateRequest {
+	return &webchat.CreateRequest{
+		OrganizationID: c.OrganizationID,
+		DeploymentID:   c.DeploymentID,
+		RoutingTarget: webchat.RoutingTarget{
+			TargetType: "QUEUE", TargetAddress: c.Queue,
+			Skills: c.Skills, Language: c.Language, Priority: c.Priority,
+		},
+		MemberInfo: webchat.MemberInfo{DisplayName: name},
+	}
 }
 
 // client returns the way to the configured addresses.

@@ -87,6 +87,9 @@ const (
 	codeOriginUnwanted = http.StatusForbidden
 )
 
+// codeAuthRequired is Web Chat's for a deployment that takes signed-in users only.
+const codeAuthRequired = "chat.deployment.require.auth"
+
 // remedy names the setting that an error is about, and what to do; empty if it is
 // about none.
 func remedy(e *cloud.Error) string {
@@ -95,7 +98,7 @@ func remedy(e *cloud.Error) string {
 		return "region, api_url: the address answers with a redirect; write the one that it leads to"
 	case e.Status == codeFeatureOff:
 		return "deployment_id: the deployment does not serve this; switch it on in Admin > Message > Messenger Configurations"
-	case e.Code == "chat.deployment.require.auth", e.Status == codeCannotBeGuest, e.Status == http.StatusUnauthorized:
+	case e.Code == codeAuthRequired, e.Status == codeCannotBeGuest, e.Status == http.StatusUnauthorized:
 		return "sign_in: the deployment takes signed-in users only, or not this one; set it to true, and have the page give a valid sign-in token"
 	case strings.HasPrefix(e.Code, "chat.deployment."):
 		return "deployment_id, organization_id: the organisation has no such deployment, or it is switched off; see Admin > Contact Center > Widgets"

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // ownGroup gives a process a group of its own, as a host does.
@@ -18,9 +19,35 @@ func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true
 // ended.
 func killGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
 
-// pause stops a process, unpause has it go on.
-func (p *process) pause() error   { return p.signal(syscall.SIGSTOP) }
+// pause stops a process and returns once it stands still. Each of its threads
+// stops by itself, a moment after the signal was sent.
+func (p *process) pause() error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for give := time.Now().Add(patience); !stands(p.cmd.Process); time.Sleep(time.Millisecond) {
+		if time.Now().After(give) {
+			return errors.New("the process does not stop")
+		}
+	}
+	return nil
+}
+
+// unpause has a process go on.
 func (p *process) unpause() error { return p.signal(syscall.SIGCONT) }
+
+// stands tells whether no thread of a process runs; where there is no /proc nobody
+// knows, and it is taken to be so.
+func stands(p *os.Process) bool {
+	threads, _ := filepath.Glob("/proc/" + strconv.Itoa(p.Pid) + "/task/[0-9]*/stat") // the pattern is well-formed
+	for _, file := range threads {
+		stat, _ := os.ReadFile(file) // empty if it has ended meanwhile
+		if fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); len(fields) > 0 && fields[0][0] != 'T' {
+			return false
+		}
+	}
+	return true
+}
 
 // groupLives tells whether anything of a process's group does. What has ended,
 // and is only not reaped, does not live; that can be told where there is /proc.

@@ -49,6 +49,7 @@ func at(place string) {
 		select {}
 	case "stop":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		select {} // each thread stops by itself, and this one may be the last
 	}
 }
 

@@ -90,9 +90,7 @@ type chatGuest struct {
 	members []*member
 	log     []*chatMessage
 
-	shuffle int
-	held    []*chatEvent
-	repeat  int
+	disorder[*chatEvent]
 }
 
 func (s *Server) chatRoutes() {
@@ -447,30 +445,11 @@ func (g *chatGuest) tell(topic, kind string, body any) {
 		TopicName: "v2.conversations.chats." + g.c.id + "." + topic, Version: "2", EventBody: body,
 		Metadata: &chatEventMeta{CorrelationID: newID(), Type: kind},
 	}
-	if g.shuffle > 0 {
-		g.shuffle--
-		g.held = append(g.held, e)
-		if g.shuffle == 0 {
-			slices.Reverse(g.held)
-			for _, e := range g.held {
-				g.pass(e)
+	for _, e := range g.ordered(e) {
+		for range g.times() {
+			for _, k := range g.sockets {
+				k.push(e)
 			}
-			g.held = nil
-		}
-		return
-	}
-	g.pass(e)
-}
-
-func (g *chatGuest) pass(e *chatEvent) {
-	times := 1
-	if g.repeat > 0 {
-		g.repeat--
-		times = 2
-	}
-	for range times {
-		for _, k := range g.sockets {
-			k.push(e)
 		}
 	}
 }

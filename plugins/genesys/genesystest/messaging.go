@@ -36,11 +36,7 @@ type session struct {
 	until  time.Time
 	recent []time.Time // of the latest onMessage
 
-	// Faults: shuffle frames are held back and then sent in reverse; the next
-	// repeat frames are sent twice.
-	shuffle int
-	held    []*reply
-	repeat  int
+	disorder[*reply]
 }
 
 func (s *Server) messagingRoutes() {
@@ -440,28 +436,13 @@ func (x *session) send(f *reply) {
 	if m, ok := f.Body.(*structured); ok && (len(m.Events) == 0 || m.Events[0].EventType != "Typing") {
 		x.history = append(x.history, m)
 	}
-	if x.shuffle > 0 {
-		x.shuffle--
-		x.held = append(x.held, f)
-		if x.shuffle == 0 {
-			slices.Reverse(x.held)
-			for _, f := range x.held {
-				x.pass(f)
-			}
-			x.held = nil
-		}
-		return
+	for _, f := range x.ordered(f) {
+		x.pass(f)
 	}
-	x.pass(f)
 }
 
 func (x *session) pass(f *reply) {
-	times := 1
-	if x.repeat > 0 {
-		x.repeat--
-		times = 2
-	}
-	for range times {
+	for range x.times() {
 		for _, k := range x.sockets {
 			k.push(f)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -139,13 +140,25 @@ func appendHead(b []byte, seq uint64, at time.Time, kind, chatID string) []byte 
 	return appendOptional(b, "chat_id", chatID)
 }
 
-// appendTime writes a time in milliseconds. Package time is several times as fast with
-// this layout as with one that has the fraction in it.
+// second is a second of time as text, up to its point.
+type second struct {
+	unix int64
+	text string
+}
+
+// lastSecond is the one of the last entry: most that follow have the same.
+var lastSecond atomic.Pointer[second]
+
+// appendTime writes a time in milliseconds. To format it took as long as all the rest
+// of an entry.
 func appendTime(b []byte, at time.Time) []byte {
-	at = at.UTC()
-	b = at.AppendFormat(b, time.RFC3339)
+	s := lastSecond.Load()
+	if s == nil || s.unix != at.Unix() {
+		s = &second{at.Unix(), at.UTC().Format("2006-01-02T15:04:05.")}
+		lastSecond.Store(s)
+	}
 	ms := at.Nanosecond() / int(time.Millisecond)
-	return append(b[:len(b)-1], '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
+	return append(append(b, s.text...), byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
 }
 
 func appendAgent(b []byte, a *recordv1.Agent) []byte {

@@ -72,7 +72,7 @@ func SessionOf(chatID string) (sessionID string, ok bool) {
 //	s <session id> e <seq, big endian>  Entry
 //	s <session id> c <chat suffix>      Chat
 //	s <session id> r <chat suffix>      ResumeState
-//	s <session id> d <chat suffix> 0 <event id>    dedupe key, no value
+//	s <session id> d <chat suffix> 0 <event id>    dedupe key, no value; of an event that left no entry
 //	s <session id> m <chat suffix> 0 <message id>  OutMessage
 const (
 	kindOpen    = 'o'
@@ -128,15 +128,22 @@ func upperBound(prefix []byte) []byte {
 // and ready. Records are encoded as they are put in, so they may be changed
 // afterwards.
 type Batch struct {
-	ops []Op
-	err error
+	ops    []Op
+	values []byte // of ops, one behind the other
+	err    error
 }
 
 func (b *Batch) put(key []byte, m proto.Message) {
-	// An empty record is no bytes, but not nil, which would delete the key.
-	v, err := proto.MarshalOptions{}.MarshalAppend([]byte{}, m)
+	begin := len(b.values)
+	values, err := proto.MarshalOptions{}.MarshalAppend(b.values, m)
 	if err != nil {
 		b.failf("encode: %w", err)
+		return
+	}
+	b.values = values
+	v := values[begin:len(values):len(values)]
+	if v == nil {
+		v = []byte{} // an empty record; nil would delete the key
 	}
 	b.ops = append(b.ops, Op{key, v})
 }
@@ -174,10 +181,13 @@ func (b *Batch) isChat(id string) bool {
 // Len is how many keys the batch writes or removes.
 func (b *Batch) Len() int { return len(b.ops) }
 
-// Reset empties the batch and keeps its memory.
+// Reset empties the batch and keeps its memory, unless that is much.
 func (b *Batch) Reset() {
 	clear(b.ops)
-	b.ops, b.err = b.ops[:0], nil
+	if cap(b.values) > 1<<20 {
+		b.values = nil
+	}
+	b.ops, b.values, b.err = b.ops[:0], b.values[:0], nil
 }
 
 // PutSession writes a session's head.
@@ -187,7 +197,8 @@ func (b *Batch) PutSession(s *recordv1.Session) {
 	}
 }
 
-// Append writes an entry of a session's log at its seq.
+// Append writes an entry of a session's log at its seq. With the id of an event it
+// marks that as seen.
 func (b *Batch) Append(sessionID string, e *recordv1.Entry) {
 	if b.isSession(sessionID) {
 		b.put(entryKey(sessionID, e.GetSeq()), e)
@@ -222,7 +233,7 @@ func (b *Batch) RemoveState(chatID string) {
 	}
 }
 
-// MarkSeen remembers that a chat has had the event.
+// MarkSeen remembers that a chat has had an event which left no entry.
 func (b *Batch) MarkSeen(chatID, eventID string) {
 	if b.isChat(chatID) {
 		b.mark(chatKey(chatID, kindSeen, eventID))
@@ -335,9 +346,10 @@ func (j *Journal) State(chatID string) (*recordv1.ResumeState, error) {
 }
 
 // SeenEvents calls fn with the id of each event that a chat has had, in no
-// particular order.
+// particular order. It reads the session's whole log.
 func (j *Journal) SeenEvents(chatID string, fn func(eventID string)) error {
-	if _, ok := SessionOf(chatID); !ok {
+	sessionID, ok := SessionOf(chatID)
+	if !ok {
 		return nil
 	}
 	prefix := chatKey(chatID, kindSeen, "")
@@ -348,7 +360,12 @@ func (j *Journal) SeenEvents(chatID string, fn func(eventID string)) error {
 	if err != nil {
 		return fmt.Errorf("journal: scan: %w", err)
 	}
-	return nil
+	return j.Entries(sessionID, 0, func(e *recordv1.Entry) bool {
+		if e.GetEventId() != "" && e.GetChatId() == chatID {
+			fn(e.GetEventId())
+		}
+		return true
+	})
 }
 
 // Out returns the fate of a user's message, or ErrNotFound.

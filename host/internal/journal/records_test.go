@@ -3,6 +3,7 @@ package journal_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,11 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 	for i, id := range sessions {
 		b.PutSession(&recordv1.Session{Id: id, Desk: fmt.Sprint(i), UsedAt: now, CreatedAt: now})
 		for seq := uint64(1); seq <= 300; seq++ {
-			b.Append(id, &recordv1.Entry{Seq: seq, Time: now, ChatId: id + "-1", Body: &recordv1.Entry_UserMessage{UserMessage: &recordv1.UserMessage{Id: fmt.Sprint(seq), Text: id}}})
+			event := ""
+			if seq == 100 {
+				event = "e of an entry " + id
+			}
+			b.Append(id, &recordv1.Entry{Seq: seq, Time: now, ChatId: id + "-1", EventId: event, Body: &recordv1.Entry_UserMessage{UserMessage: &recordv1.UserMessage{Id: fmt.Sprint(seq), Text: id}}})
 		}
 		for _, chat := range []string{id + "-1", id + "-11", id + "-2"} {
 			b.PutChat(&recordv1.Chat{Id: chat, SessionId: id, Phase: recordv1.ChatPhase_CHAT_PHASE_OPEN})
@@ -141,8 +146,15 @@ func testRoundTrip(t *testing.T, store journal.Store) {
 	}
 
 	var seen []string
-	if err := j.SeenEvents(chat, func(event string) { seen = append(seen, event) }); err != nil || len(seen) != 1 || seen[0] != "e\x00"+chat {
+	if err := j.SeenEvents(chat, func(event string) { seen = append(seen, event) }); err != nil || !slices.Equal(seen, []string{"e\x00" + chat, "e of an entry " + id}) {
 		t.Errorf("the chat has had events %q, %v", seen, err)
+	}
+	if err := j.SeenEvents(id+"-2", func(event string) {
+		if event != "e\x00"+id+"-2" {
+			t.Errorf("a chat has had event %q, of another", event)
+		}
+	}); err != nil {
+		t.Error(err)
 	}
 	for what, err := range map[string]error{
 		"session": second(j.Session(strings.Repeat("x", journal.SessionIDLen))),

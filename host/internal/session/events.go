@@ -124,12 +124,18 @@ func (sh *shard) applyEvent(g desk.Generation, ev *deskv1.Event) (*desk.Refusal,
 			return nil, nil
 		}
 	}
-	if refusal := sh.applyPayload(c, ev); refusal != nil {
+	e, refusal := sh.applyPayload(c, ev)
+	switch {
+	case refusal != nil:
 		return refusal, nil
+	case e != nil:
+		e.EventId = id
+		sh.append(c.s, c.id(), e)
+	case id != "":
+		sh.batch.MarkSeen(c.id(), id)
 	}
 	if id != "" {
 		c.seen.add(id)
-		sh.batch.MarkSeen(c.id(), id)
 	}
 	sh.streamState(c, ev)
 	return nil, nil
@@ -158,14 +164,15 @@ func (sh *shard) putState(c *chat, s *deskv1.ResumeState) {
 	sh.batch.PutState(c.id(), c.state)
 }
 
-// applyPayload turns an event into entries, or into passing news.
-func (sh *shard) applyPayload(c *chat, ev *deskv1.Event) *desk.Refusal {
+// applyPayload takes what an event says, and returns the entry that is to be
+// written of it; nil if it is passing news, or has had its effect.
+func (sh *shard) applyPayload(c *chat, ev *deskv1.Event) (*recordv1.Entry, *desk.Refusal) {
 	e := new(recordv1.Entry)
 	switch p := ev.GetPayload().(type) {
 	case *deskv1.Event_AgentJoined:
 		a := recordAgent(p.AgentJoined.GetAgent())
 		if a == nil {
-			return refuseInvalid("an agent must be named")
+			return nil, refuseInvalid("an agent must be named")
 		}
 		c.head.Agent, c.head.AgentJoined = a, true
 		sh.batch.PutChat(c.head)
@@ -179,16 +186,16 @@ func (sh *shard) applyPayload(c *chat, ev *deskv1.Event) *desk.Refusal {
 		e.Body = &recordv1.Entry_AgentLeft{AgentLeft: &recordv1.AgentLeft{AgentId: id}}
 	case *deskv1.Event_AgentEndedChat:
 		sh.end(c, recordv1.EndedBy_ENDED_BY_AGENT, "", p.AgentEndedChat.GetReason(), false)
-		return nil
+		return nil, nil
 	case *deskv1.Event_AgentTyping:
 		sh.passing(c.s, News{ChatID: c.id(), Typing: &Typing{Typing: p.AgentTyping.GetTyping(), AgentID: p.AgentTyping.GetAgentId()}})
-		return nil
+		return nil, nil
 	case *deskv1.Event_AgentReadMessages:
 		e.Body = &recordv1.Entry_AgentRead{AgentRead: &recordv1.AgentRead{}}
 	case *deskv1.Event_MessageToUser:
 		parts, fault := recordParts(p.MessageToUser.GetParts())
 		if fault != "" {
-			return refuseInvalid(fault)
+			return nil, refuseInvalid(fault)
 		}
 		m := &recordv1.AgentMessage{Id: p.MessageToUser.GetMessageId(), AgentId: p.MessageToUser.GetAgentId(), Parts: parts}
 		if m.GetId() == "" {
@@ -203,7 +210,7 @@ func (sh *shard) applyPayload(c *chat, ev *deskv1.Event) *desk.Refusal {
 	case *deskv1.Event_AvailabilityChanged:
 		a := p.AvailabilityChanged
 		sh.passing(c.s, News{ChatID: c.id(), Availability: &Availability{WaitMinutes: a.WaitMinutes, Position: a.Position, Message: a.GetMessage()}})
-		return nil
+		return nil, nil
 	case *deskv1.Event_CapabilitiesChanged:
 		e.Body = &recordv1.Entry_Capabilities{Capabilities: &recordv1.Capabilities{
 			FileUploads:         p.CapabilitiesChanged.GetFileUploads(),
@@ -211,17 +218,16 @@ func (sh *shard) applyPayload(c *chat, ev *deskv1.Event) *desk.Refusal {
 			FileUploadTypes:     p.CapabilitiesChanged.GetFileUploadTypes(),
 		}}
 	case *deskv1.Event_ErrorStatus:
-		return sh.applyError(c, p.ErrorStatus)
+		return nil, sh.applyError(c, p.ErrorStatus)
 	case *deskv1.Event_StateSaved:
 		if ev.GetState() == nil {
-			return refuseInvalid("StateSaved must carry a state")
+			return nil, refuseInvalid("StateSaved must carry a state")
 		}
-		return nil
+		return nil, nil
 	default:
-		return refuseInvalid("an event of a kind that this host does not know")
+		return nil, refuseInvalid("an event of a kind that this host does not know")
 	}
-	sh.append(c.s, c.id(), e)
-	return nil
+	return e, nil
 }
 
 // failMessage records that a message which the desk had taken has failed there.

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -120,7 +121,10 @@ var errPower = errors.New("the host has died")
 func (s *fusedStore) Commit(ops []journal.Op) <-chan error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := unsynced{slices.Clone(ops), make(chan error, 1)}
+	c := unsynced{durable: make(chan error, 1)}
+	for _, op := range ops {
+		c.ops = append(c.ops, journal.Op{Key: bytes.Clone(op.Key), Value: bytes.Clone(op.Value)})
+	}
 	if s.blown {
 		c.durable <- errPower
 		return c.durable

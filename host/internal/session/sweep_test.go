@@ -140,7 +140,7 @@ func TestDeletedSessionIsForgottenAfterACrash(t *testing.T) {
 			run(t, func(b *bench) {
 				g := b.generation()
 				id := b.chat(g)
-				for i := range 300 {
+				for i := range 600 {
 					g.emit(says(id, fmt.Sprint("a", i), "x"))
 				}
 				b.want(g.emit(hangsUp(id)), "ok")

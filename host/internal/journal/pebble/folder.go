@@ -15,8 +15,9 @@ import (
 const (
 	// format counts the ways in which the folder's content was ever written:
 	// it grows with formatMajorVersion, and with any change of keys or records
-	// that an older host would misread.
-	format = 1
+	// that an older host would misread. Format 2: a head no longer has the seq of
+	// the last entry, and an entry has the id of the event that it came of.
+	format = 2
 	// formatMajorVersion is Pebble's own format, which an older Pebble refuses.
 	formatMajorVersion = pebble.FormatValueSeparation
 
@@ -26,7 +27,7 @@ const (
 
 // prepareFolder checks dir, makes it if need be, and locks it.
 func prepareFolder(fsys vfs.FS, dir string) (*pebble.Lock, error) {
-	found, err := readFormat(fsys, dir)
+	have, err := readFormat(fsys, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func prepareFolder(fsys vfs.FS, dir string) (*pebble.Lock, error) {
 		}
 		return nil, fmt.Errorf("the journal's folder %s is in use (%w): another deskhost has it open; end that one, or give this one a data_dir of its own", dir, err)
 	}
-	if !found {
+	if have < format { // what is written from now on is not for older hosts
 		if err := writeFormat(fsys, dir); err != nil {
 			_ = lock.Close()
 			return nil, fmt.Errorf("cannot write to the journal's folder %s: %w", dir, err)
@@ -51,42 +52,42 @@ func prepareFolder(fsys vfs.FS, dir string) (*pebble.Lock, error) {
 	return lock, nil
 }
 
-// readFormat reports whether dir holds a journal, and fails if it is one that
-// this host cannot use.
-func readFormat(fsys vfs.FS, dir string) (found bool, err error) {
+// readFormat returns the format of the journal in dir, 0 if there is none, and
+// fails if it is one that this host cannot use.
+func readFormat(fsys vfs.FS, dir string) (have uint64, err error) {
 	names, err := fsys.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("cannot read the journal's folder %s: %w", dir, err)
+		return 0, fmt.Errorf("cannot read the journal's folder %s: %w", dir, err)
 	}
 	path := fsys.PathJoin(dir, formatFile)
 	f, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		for _, name := range names {
 			if strings.HasPrefix(name, "marker.") || strings.HasPrefix(name, "MANIFEST") {
-				return false, fmt.Errorf("the folder %s holds a database without deskhost's %s file: it is no journal of deskhost, or has lost the file", dir, formatFile)
+				return 0, fmt.Errorf("the folder %s holds a database without deskhost's %s file: it is no journal of deskhost, or has lost the file", dir, formatFile)
 			}
 		}
-		return false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("cannot read %s: %w", path, err)
+		return 0, fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 1024))
 	if err = errors.Join(err, f.Close()); err != nil {
-		return false, fmt.Errorf("cannot read %s: %w", path, err)
+		return 0, fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	digits, ok := strings.CutPrefix(strings.TrimSpace(string(text)), formatPrefix)
-	have, err := strconv.ParseUint(digits, 10, 32)
+	have, err = strconv.ParseUint(digits, 10, 32)
 	if !ok || err != nil {
-		return false, fmt.Errorf("%s is damaged: expected %q and a number; if the folder is deskhost's, restore the file", path, formatPrefix)
+		return 0, fmt.Errorf("%s is damaged: expected %q and a number; if the folder is deskhost's, restore the file", path, formatPrefix)
 	}
 	if have > format {
-		return false, fmt.Errorf("the journal in %s has format %d, written by a newer deskhost; this one (format %d) cannot use it: run the newer deskhost, or give this one a data_dir of its own", dir, have, format)
+		return 0, fmt.Errorf("the journal in %s has format %d, written by a newer deskhost; this one (format %d) cannot use it: run the newer deskhost, or give this one a data_dir of its own", dir, have, format)
 	}
-	return true, nil
+	return have, nil
 }
 
 // writeFormat writes the format file so that a power loss leaves all of it or

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -287,6 +288,32 @@ func TestFaultyDisk(t *testing.T) {
 	}
 }
 
+// TestOlderFormat holds that an older journal is taken, and is from then on closed
+// to older hosts.
+func TestOlderFormat(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewMem()
+	s := open(t, "journal", disk)
+	if err := <-s.Commit([]journal.Op{{Key: []byte("k"), Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	writeFile(t, disk, "journal/FORMAT", "deskhost journal format 1\n")
+	s = open(t, "journal", disk)
+	defer closeStore(t, s)
+	if v, err := s.Get([]byte("k")); err != nil || string(v) != "v" {
+		t.Errorf("the key of an older host has %q, %v", v, err)
+	}
+	f, err := disk.Open("journal/FORMAT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if text, err := io.ReadAll(f); err != nil || string(text) != "deskhost journal format 2\n" {
+		t.Errorf("the folder's format is %q, %v", text, err)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -295,10 +322,10 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		"newer format": {
 			func(t *testing.T, disk *vfs.MemFS) vfs.FS {
-				writeFile(t, disk, "data/journal/FORMAT", "deskhost journal format 2\n")
+				writeFile(t, disk, "data/journal/FORMAT", "deskhost journal format 3\n")
 				return disk
 			},
-			[]string{"data/journal", "format 2", "newer deskhost", "format 1", "data_dir of its own"},
+			[]string{"data/journal", "format 3", "newer deskhost", "format 2", "data_dir of its own"},
 		},
 		"damaged format": {
 			func(t *testing.T, disk *vfs.MemFS) vfs.FS {

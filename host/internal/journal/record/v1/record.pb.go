@@ -977,6 +977,9 @@ type Entry struct {
 	Seq    uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	Time   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	ChatId string                 `protobuf:"bytes,3,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
+	// The id of the desk's event that the entry came of, by which the chat has had
+	// it; empty if it came of none, or of one without an id.
+	EventId string `protobuf:"bytes,4,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Entry_ChatRequested
@@ -1046,6 +1049,13 @@ func (x *Entry) GetTime() *timestamppb.Timestamp {
 func (x *Entry) GetChatId() string {
 	if x != nil {
 		return x.ChatId
+	}
+	return ""
+}
+
+func (x *Entry) GetEventId() string {
+	if x != nil {
+		return x.EventId
 	}
 	return ""
 }
@@ -2727,11 +2737,12 @@ const file_record_v1_record_proto_rawDesc = "" +
 	"textSha256\x12)\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x13.record.v1.OutStateR\x05state\x12\x1a\n" +
 	"\battempts\x18\x05 \x01(\rR\battempts\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xec\a\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x87\b\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x17\n" +
-	"\achat_id\x18\x03 \x01(\tR\x06chatId\x12A\n" +
+	"\achat_id\x18\x03 \x01(\tR\x06chatId\x12\x19\n" +
+	"\bevent_id\x18\x04 \x01(\tR\aeventId\x12A\n" +
 	"\x0echat_requested\x18\n" +
 	" \x01(\v2\x18.record.v1.ChatRequestedH\x00R\rchatRequested\x12;\n" +
 	"\fchat_started\x18\v \x01(\v2\x16.record.v1.ChatStartedH\x00R\vchatStarted\x12;\n" +

@@ -27,7 +27,7 @@ var rooms = []struct {
 		// For plugin new and plugin verify.
 		"host/internal/scaffold", "sdk",
 	}},
-	{"host/internal/bench", []string{"host/internal/desk", "host/internal/catalog", "host/internal/process", "proto"}},
+	{"host/internal/bench", []string{"host/internal/client", "host/internal/desk", "host/internal/catalog", "host/internal/process", "proto"}},
 	{"host/internal/e2e", nil},
 	{"host/internal/check", nil},
 	{"host", []string{

@@ -7,33 +7,10 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
-	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
-
-func TestBenchmarksAreRead(t *testing.T) {
-	t.Parallel()
-	got, err := parseResults("goos: linux\n" +
-		"BenchmarkHandOver/1000-2      \t       1\t         0 ns/op\t       278.2 ms-to-all-moved\t        77.65 ms-to-ready\n" +
-		"BenchmarkDay \t       1\t      1456 answers-in-the-day\nPASS\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []result{
-		{"HandOver", 1000, []metric{{278.2, "ms", "to all moved"}, {77.65, "ms", "to ready"}}},
-		{"Day", 0, []metric{{1456, "answers", "in the day"}}},
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if got := words("HostWithSessionsKilled"); got != "host with sessions killed" {
-		t.Errorf("got %q", got)
-	}
-	if _, err := parseResults("BenchmarkDay \t       1\tmany answers\n"); err == nil {
-		t.Error("a figure that is none was taken")
-	}
-}
 
 func TestMediansAreOfOneRowAndSubject(t *testing.T) {
 	t.Parallel()
@@ -51,6 +28,55 @@ func TestMediansAreOfOneRowAndSubject(t *testing.T) {
 	}
 	if got := r.rows(); !slices.Equal(got, []row{at, other}) {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestTableHasAColumnForTheBuildBefore(t *testing.T) {
+	t.Parallel()
+	at := row{What: "p50", At: 500, Of: "events/s", Unit: "ms", Aim: "floor + 1"}
+	r := &run{part: "events"}
+	for subject, value := range map[string]float64{floorSubject: 2, beforeSubject: 123.4, hostSubject: 3} {
+		r.note(at, subject, 0, value)
+	}
+	r.note(row{What: "of the host alone", Unit: "MiB"}, hostSubject, 0, 12.34)
+	r.before = "old"
+	want := [][]string{
+		{"part", "measurement", "unit", "floor", "before", "deskhost", "ratio", "aim"},
+		{"events", "p50, 500 events/s", "ms", "2.00", "123", "3.00", "1.50", "floor + 1"},
+		{"events", "of the host alone", "MiB", "", "", "12.3", "", ""},
+	}
+	if got := r.table(); !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	var text strings.Builder
+	if err := r.printMarkdown(&text, r.table()); err != nil {
+		t.Fatal(err)
+	}
+	if want := "|---|---|---|--:|--:|--:|--:|---|\n| events | p50, 500 events/s | ms | 2.00 | 123 | 3.00 | 1.50 | floor + 1 |\n"; !strings.Contains(text.String(), want) {
+		t.Errorf("the table is\n%s", text.String())
+	}
+}
+
+func TestGrowthIsHeldToItsLeastNumber(t *testing.T) {
+	t.Parallel()
+	r := &run{part: "growth"}
+	m := &growth{chats: []int{1000, 10_000}, sessions: []int{10_000, 100_000}}
+	chats := row{What: "hand-over", At: 1000, Of: "chats", Unit: "ms", Aim: linear}
+	sessions := row{What: "host killed", At: 10_000, Of: "sessions", Unit: "ms", Aim: noSlower}
+	for _, at := range []*row{&chats, &sessions} {
+		for _, value := range []float64{5, 7, 6} {
+			r.note(*at, beforeSubject, 0, 1)
+			r.note(*at, hostSubject, 0, value)
+		}
+		at.At *= 10
+		r.note(*at, hostSubject, 0, 50)
+	}
+	m.expect(r)
+	chats.Part, sessions.Part = r.part, r.part
+	for at, want := range map[row]float64{chats: 60, sessions: 6} {
+		if got, _ := r.median(at, floorSubject); got != want {
+			t.Errorf("%s: %v is expected, want %v", at.name(), got, want)
+		}
 	}
 }
 

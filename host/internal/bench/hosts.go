@@ -5,10 +5,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,57 +31,57 @@ const pluginName = "bench"
 
 var address = regexp.MustCompile(`http://[^\s,/]+`)
 
-// server is a host, ours or the floor's, as a process of its own.
+// server is a process that serves at an address: a host, the floor's, or the
+// desk that a vendor's simulator plays.
 type server struct {
 	subject string
+	dir     string // of a host
 	cmd     *exec.Cmd
 	url     string
-	dir     string
+	admin   string // where a host's operators ask
 }
 
-// start starts the floor, the build before if there is one, and the host.
-// Sockets are how many connections each has to hold.
-func (r *run) start(sockets int) (subjects []*server, err error) {
-	kinds := []string{floorSubject, hostSubject}
-	if r.before != "" {
-		kinds = []string{floorSubject, beforeSubject, hostSubject}
+// hosts are the builds of the host that are measured: the one before, if there
+// is one, first.
+func (r *run) hosts() []string {
+	if r.before == "" {
+		return []string{hostSubject}
 	}
+	return []string{beforeSubject, hostSubject}
+}
+
+// subjects are the floor and the hosts.
+func (r *run) subjects() []string { return append([]string{floorSubject}, r.hosts()...) }
+
+// start starts the floor and the hosts with the bench plugin. Sockets are how
+// many connections each has to hold.
+func (r *run) start(sockets int) (started []*server, err error) {
+	subjects := r.subjects()
 	// The clients of all are this process.
-	if err := allowFiles(uint64(len(kinds)*sockets + 500)); err != nil {
+	if err := allowFiles(uint64(len(subjects)*sockets + 500)); err != nil {
 		return nil, err
 	}
-	for _, kind := range kinds {
-		s, err := r.startOne(kind)
+	for _, subject := range subjects {
+		s, err := r.startOne(subject)
 		if err != nil {
-			stopAll(subjects)
-			return nil, fmt.Errorf("%s: %w", kind, err)
+			stopAll(started)
+			return nil, fmt.Errorf("%s: %w", subject, err)
 		}
-		subjects = append(subjects, s)
+		started = append(started, s)
 	}
-	return subjects, nil
+	return started, nil
 }
 
 // startOne starts one of them, with files of its own.
 func (r *run) startOne(subject string) (*server, error) {
-	dir, err := r.folder()
-	if err != nil {
-		return nil, err
+	if subject == floorSubject {
+		return r.startFloor()
 	}
-	if err := os.Symlink(r.plugins, filepath.Join(dir, "plugins.d")); err != nil {
-		return nil, err
-	}
-	switch subject {
-	case floorSubject:
-		return startFloor(dir)
-	case beforeSubject:
-		return startHost(dir, r.before, subject, 1)
-	default:
-		return startHost(dir, r.binary, subject, 1)
-	}
+	return r.startHost(subject, r.plugins, benchDesks(1))
 }
 
-func stopAll(subjects []*server) {
-	for _, s := range subjects {
+func stopAll(servers []*server) {
+	for _, s := range servers {
 		s.stop()
 	}
 }
@@ -100,7 +103,8 @@ func allowFiles(n uint64) error {
 	return nil
 }
 
-// start runs a program and waits for the line that tells its address.
+// start runs a program and waits for the line that tells its address, and that
+// of a host's operators behind it.
 func start(subject, dir, program string, args ...string) (*server, error) {
 	s := &server{subject: subject, dir: dir, cmd: exec.Command(program, args...)}
 	var stderr bytes.Buffer
@@ -116,7 +120,8 @@ func start(subject, dir, program string, args ...string) (*server, error) {
 	defer late.Stop()
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
-		if s.url = address.FindString(lines.Text()); s.url != "" {
+		if urls := address.FindAllString(lines.Text(), -1); len(urls) > 0 {
+			s.url, s.admin = urls[0], urls[len(urls)-1]
 			go func() { _, _ = io.Copy(io.Discard, stdout) }()
 			return s, nil
 		}
@@ -131,6 +136,23 @@ func (s *server) stop() {
 	kill := time.AfterFunc(30*time.Second, func() { _ = s.cmd.Process.Kill() })
 	defer kill.Stop()
 	_ = s.cmd.Wait()
+}
+
+// kill ends the process as kill -9 does.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// again starts a host that has ended, with the files and at the address that it
+// had. On an error the ended server is returned, to be stopped once more without
+// harm.
+func (s *server) again() (*server, error) {
+	next, err := start(s.subject, s.dir, s.cmd.Path, s.cmd.Args[1:]...)
+	if err != nil {
+		return s, err
+	}
+	return next, nil
 }
 
 // command is what the bench plugin takes as a user's message.
@@ -161,21 +183,50 @@ func buildPlugin(dir string) (folder string, err error) {
 	return folder, nil
 }
 
-// startHost runs deskhost with limits that leave room for all sockets, and so
-// many desks.
-func startHost(dir, binary, subject string, desks int) (*server, error) {
-	list := make([]any, desks)
-	for i := range list {
-		list[i] = map[string]any{"name": deskName(i), "plugin": pluginName}
+// deskConfig is a desk of a host's configuration.
+type deskConfig struct {
+	Name   string         `json:"name"`
+	Plugin string         `json:"plugin"`
+	Config map[string]any `json:"config,omitempty"`
+}
+
+// benchDesks are desks of the bench plugin.
+func benchDesks(n int) []deskConfig {
+	desks := make([]deskConfig, n)
+	for i := range desks {
+		desks[i] = deskConfig{Name: fmt.Sprintf("desk-%d", i), Plugin: pluginName}
+	}
+	return desks
+}
+
+// startHost runs a build of deskhost with these desks, files of its own, and
+// limits that leave room for all that is measured. Webhooks reach it without a
+// proxy.
+func (r *run) startHost(subject, plugins string, desks []deskConfig) (*server, error) {
+	binary := r.binary
+	if subject == beforeSubject {
+		binary = r.before
+	}
+	dir, err := r.folder()
+	if err != nil {
+		return nil, err
+	}
+	if plugins, err = filepath.Abs(plugins); err != nil { // the configuration's folder is another
+		return nil, err
+	}
+	listen, err := freePort()
+	if err != nil {
+		return nil, err
 	}
 	config, err := json.MarshalIndent(map[string]any{ // JSON is YAML
-		"listen": "127.0.0.1:0", "admin": map[string]any{"listen": "127.0.0.1:0"},
-		"data_dir": filepath.Join(dir, "data"), "plugin_dir": filepath.Join(dir, "plugins.d"),
-		"desks": list, "default_desk": deskName(0),
+		"listen": listen, "public_url": "http://" + listen, "admin": map[string]any{"listen": "127.0.0.1:0"},
+		"data_dir": filepath.Join(dir, "data"), "plugin_dir": plugins,
+		"desks": desks, "default_desk": desks[0].Name,
 		"limits": map[string]any{
 			"requests_per_minute": 100_000_000, "sessions_per_minute": 10_000_000,
 			"chats_per_minute": 1_000_000, "messages_per_minute": 100_000_000, "sockets_per_address": 100_000,
 			"abandon_waiting": "1h", "abandon_connected": "1h",
+			"plugin_memory": "2GiB", "plugin_open_files": 8192,
 		},
 	}, "", "  ")
 	if err != nil {
@@ -188,15 +239,101 @@ func startHost(dir, binary, subject string, desks int) (*server, error) {
 	return start(subject, dir, binary, "run", "--config", file)
 }
 
-func deskName(i int) string { return fmt.Sprintf("%s-%d", pluginName, i) }
+// freePort finds an address for a host that is stopped and started again: below
+// the ports that systems give to clients, one of which might take it meanwhile.
+func freePort() (string, error) {
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.N(10_000)))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+	}
+	return "", errors.New("no port is free between 20000 and 30000")
+}
 
 // startFloor runs this program as the floor's host.
-func startFloor(dir string) (*server, error) {
+func (r *run) startFloor() (*server, error) {
+	dir, err := r.folder()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(r.plugins, filepath.Join(dir, "plugins.d")); err != nil {
+		return nil, err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	return start(floorSubject, dir, self, "-floor", dir)
+}
+
+// deskStatus is what operators are told of a desk.
+type deskStatus struct {
+	Name        string `json:"name"`
+	State       string `json:"state"`
+	PID         int    `json:"pid"`
+	Generation  uint64 `json:"generation"`
+	Generations []any  `json:"generations"`
+	Chats       int    `json:"chats"`
+	ChatsAway   int    `json:"chats_away"`
+	LastError   string `json:"last_error"`
+}
+
+// desk asks for the state of the host's only desk.
+func (s *server) desk() (deskStatus, error) {
+	var answer struct {
+		Desks []deskStatus `json:"desks"`
+	}
+	if err := call(httpClient, http.MethodGet, s.admin+"/v1/desks", "", nil, &answer); err != nil {
+		return deskStatus{}, err
+	}
+	if len(answer.Desks) != 1 {
+		return deskStatus{}, fmt.Errorf("the host has %d desks", len(answer.Desks))
+	}
+	return answer.Desks[0], nil
+}
+
+// awaitDesk waits until the host's only desk is as wanted, and returns when it
+// was seen to be.
+func (s *server) awaitDesk(want func(deskStatus) bool) (time.Time, error) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for last := time.Now().Add(patience); ; <-tick.C {
+		d, err := s.desk()
+		if err != nil {
+			return time.Time{}, err
+		}
+		if want(d) {
+			return time.Now(), nil
+		}
+		if time.Now().After(last) {
+			return time.Time{}, fmt.Errorf("the desk stays %+v", d)
+		}
+	}
+}
+
+// serves is a desk whose chats are all served, by one process of this number or
+// a later one.
+func serves(chats int, generation uint64) func(deskStatus) bool {
+	return func(d deskStatus) bool {
+		return d.Generation >= generation && d.State == "ready" && len(d.Generations) == 1 && d.Chats == chats && d.ChatsAway == 0
+	}
+}
+
+// reload has the host replace the process of its only desk, and returns once the
+// new one is ready; then chats are handed over.
+func (s *server) reload() error {
+	d, err := s.desk()
+	if err != nil {
+		return err
+	}
+	control := &http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.dir, "data", "control.sock"))
+		},
+	}}
+	return call(control, http.MethodPost, "http://deskhost/v1/desks/"+d.Name+"/reload", "", nil, nil)
 }
 
 // page is a session of the real host.
@@ -216,7 +353,21 @@ func (p page) socket() (*websocket.Conn, error) {
 }
 
 // chat opens the page's chat.
-func (p page) chat() error { return post(p.url+"/chat", p.token, map[string]any{"id": "c"}, nil) }
+func (p page) chat() (id string, err error) {
+	var made struct {
+		ID string `json:"chat_id"`
+	}
+	err = post(p.url+"/chat", p.token, map[string]any{"id": "c"}, &made)
+	return made.ID, err
+}
+
+// chat opens a session and its chat, which no socket follows.
+func (s *server) chat() (p page, id string, err error) {
+	if p, err = s.session(); err == nil {
+		id, err = p.chat()
+	}
+	return p, id, err
+}
 
 // open opens a session, a socket and a chat for each page.
 func (s *server) open(sockets int) (*path, error) {
@@ -245,7 +396,8 @@ func (s *server) open(sockets int) (*path, error) {
 			return err
 		}
 		p.listen(conn)
-		return pages[i].chat()
+		_, err = pages[i].chat()
+		return err
 	})
 	runs := 0
 	p.begin = func(c command) error {
@@ -268,10 +420,7 @@ func (s *server) chats(n int) ([]sender, error) {
 		p := page{url: fmt.Sprintf("%s/chats/%d", s.url, i)}
 		if s.subject != floorSubject {
 			var err error
-			if p, err = s.session(); err != nil {
-				return err
-			}
-			if err := p.chat(); err != nil {
+			if p, _, err = s.chat(); err != nil {
 				return err
 			}
 		}
@@ -294,16 +443,26 @@ func each(n int, do func(i int) error) error {
 	return all.Wait()
 }
 
-// client keeps a connection for each of many callers.
-var client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 4096}}
+// httpClient keeps a connection for each of many callers.
+var httpClient = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 4096}}
 
 // post sends JSON and reads the answer, which must be a success.
 func post(url, token string, body, answer any) error {
-	data, err := json.Marshal(body)
-	if err != nil {
-		return err
+	return call(httpClient, http.MethodPost, url, token, body, answer)
+}
+
+// call makes a call, with a body unless that is nil, and reads the answer, which
+// must be a success, into what may be nil.
+func call(client *http.Client, method, url, token string, body, answer any) error {
+	var content io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(data)
 	}
-	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(data))
+	req, err := http.NewRequest(method, url, content)
 	if err != nil {
 		return err
 	}
@@ -321,21 +480,10 @@ func post(url, token string, body, answer any) error {
 		return err
 	}
 	if resp.StatusCode/100 != 2 {
-		return errors.New(req.Method + " " + req.URL.Path + ": " + resp.Status + ": " + string(text))
+		return errors.New(method + " " + req.URL.Path + ": " + resp.Status + ": " + string(text))
 	}
 	if answer == nil {
 		return nil
 	}
 	return json.Unmarshal(text, answer)
-}
-
-// again stops a host and starts it with the files that it had. On an error the
-// stopped server is returned, to be stopped once more without harm.
-func (s *server) again() (*server, error) {
-	s.stop()
-	next, err := start(s.subject, s.dir, s.cmd.Path, s.cmd.Args[1:]...)
-	if err != nil {
-		return s, err
-	}
-	return next, nil
 }

@@ -7,9 +7,9 @@
 // explains the rows.
 //
 // It owns the processes that it starts, and what it writes into its folder. It
-// reaches the host as users do, knows nothing of its insides, and borrows its
-// packages desk, catalog and process for the floor only. "make bench" calls it,
-// from the root of the repository after "make build":
+// reaches the host as users and operators do, knows nothing of its insides, and
+// borrows its packages desk, catalog and process for the floor only. "make bench"
+// calls it, from the root of the repository after "make build":
 //
 //	go run ./host/internal/bench [-only events,messages] [-before OLD/deskhost]
 package main
@@ -40,7 +40,7 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; medians are printed")
 	binary := flag.String("deskhost", filepath.Join("bin", "deskhost"), "the host's `file`")
 	before := flag.String("before", "", "another build's `file`, measured in turns with the host")
-	out := flag.String("out", filepath.Join("bin", "bench"), "`folder` for samples and plots")
+	out := flag.String("out", filepath.Join("bin", "bench"), "`folder` for samples, table and plots")
 	floor := flag.String("floor", "", "run as the floor's host, with this `folder` for its files")
 	sockets := ints{1000, 9000}
 	flag.Var(&sockets, "sockets", "events: how many `sockets`, one chat each")
@@ -52,12 +52,14 @@ func main() {
 	flag.Var(&callers, "callers", "messages: how many `callers` at a time")
 	connected := flag.Int("connected", 9000, "memory: idle `sessions` with a socket")
 	left := flag.Int("left", 20_000, "memory: idle `sessions` in the journal, without one")
+	open := flag.Int("open", 1000, "adapters: open `chats` of each")
 	starts := flag.Int("starts", 7, "start: `starts` of a plugin in a round")
 	desks := flag.Int("desks", 5, "desks: `desks` beside the first")
 	chats := ints{1000, 10_000}
-	flag.Var(&chats, "chats", "growth: `chats`, of 1000, 10000, 100000 and 1000000")
+	flag.Var(&chats, "chats", "growth: `chats` that are open")
 	sessions := ints{10_000, 100_000}
-	flag.Var(&sessions, "sessions", "growth: `sessions` beside 1,000 chats, of the same")
+	flag.Var(&sessions, "sessions", "growth: `sessions`, 1,000 of them with an open chat")
+	users := flag.Int("users", 1000, "upgrade: `users` who talk meanwhile")
 	day := flag.Duration("day", 2*time.Minute, "day: how long it is")
 	talk := flag.Duration("talk", 10*time.Second, "day: how long a chat takes")
 	agents := flag.Int("agents", 10_000, "day: `agents`, to each of whom a chat comes in ten minutes at its peak")
@@ -72,9 +74,11 @@ func main() {
 		{"events", &events{sockets, rates, *flood, *seconds}},
 		{"messages", &messages{callers, time.Duration(*seconds) * time.Second}},
 		{"memory", &memory{*connected, *left}},
+		{"adapters", &adapters{*open}},
 		{"start", &starting{*starts}},
 		{"desks", &moreDesks{*desks}},
 		{"growth", &growth{chats, sessions}},
+		{"upgrade", &upgrade{*users}},
 		{"day", &dayInSmall{*day, *talk, *agents}},
 	}
 	var wanted []string

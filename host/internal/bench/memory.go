@@ -22,12 +22,8 @@ func (m *memory) measure(r *run) error {
 	if err := allowFiles(uint64(m.connected + 500)); err != nil {
 		return err
 	}
-	subjects := []string{floorSubject, hostSubject}
-	if r.before != "" {
-		subjects = []string{floorSubject, beforeSubject, hostSubject}
-	}
 	for round := range r.rounds {
-		for _, subject := range subjects {
+		for _, subject := range r.subjects() {
 			if err := m.connect(r, subject, round); err != nil {
 				return fmt.Errorf("%s, connected: %w", subject, err)
 			}
@@ -48,7 +44,6 @@ func (m *memory) connect(r *run, subject string, round int) error {
 		return err
 	}
 	defer s.stop()
-	// The first connections are for what is needed once.
 	conns := make([]*websocket.Conn, m.connected+100)
 	defer func() {
 		for _, conn := range conns {
@@ -69,7 +64,7 @@ func (m *memory) connect(r *run, subject string, round int) error {
 		conns[i], err = p.socket()
 		return err
 	}
-	grown, err := s.grows(100, m.connected, open)
+	grown, err := grows(s.cmd.Process.Pid, 100, m.connected, open)
 	if err != nil {
 		return err
 	}
@@ -77,20 +72,22 @@ func (m *memory) connect(r *run, subject string, round int) error {
 	return nil
 }
 
-// grows tells by how many bytes each of n doings makes the server grow, after
-// some first ones.
-func (s *server) grows(first, n int, do func(i int) error) (float64, error) {
+// grows tells by how many bytes each of n doings makes a process grow, after
+// some first ones, which are for what is needed once. A collector's slack is in
+// it: nobody can have another process collect now, and one of Go lets its heap
+// grow to twice of what lives. So n is large enough for many collections.
+func grows(pid, first, n int, do func(i int) error) (float64, error) {
 	if err := each(first, do); err != nil {
 		return 0, err
 	}
-	before, err := usage.Memory(s.cmd.Process.Pid)
+	before, err := usage.Memory(pid)
 	if err != nil {
 		return 0, err
 	}
 	if err := each(n, func(i int) error { return do(first + i) }); err != nil {
 		return 0, err
 	}
-	after, err := usage.Memory(s.cmd.Process.Pid)
+	after, err := usage.Memory(pid)
 	return (after - before) / float64(n), err
 }
 
@@ -102,6 +99,7 @@ func (m *memory) leave(r *run, subject string, round int) error {
 		return err
 	}
 	defer func() { s.stop() }()
+	s.stop()
 	if s, err = s.again(); err != nil {
 		return err
 	}
@@ -109,7 +107,7 @@ func (m *memory) leave(r *run, subject string, round int) error {
 	if err != nil {
 		return err
 	}
-	grown, err := s.grows(100, m.left, func(int) error {
+	grown, err := grows(s.cmd.Process.Pid, 100, m.left, func(int) error {
 		_, err := s.session()
 		return err
 	})
@@ -117,6 +115,7 @@ func (m *memory) leave(r *run, subject string, round int) error {
 		return err
 	}
 	r.note(row{What: "memory of a session just made and left", At: m.left, Of: "sessions", Unit: "KiB"}, subject, round, grown/1024)
+	s.stop()
 	if s, err = s.again(); err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (r *run) plot() error {
 			byName[name] = i
 			charts = append(charts, chart{title: at.Part, across: at.Of, up: at.Unit})
 		}
-		for _, subject := range []string{floorSubject, beforeSubject, hostSubject} {
+		for _, subject := range r.subjects() {
 			if value, has := r.median(at, subject); has && at.At > 0 {
 				charts[i].add(subject, at.What, float64(at.At), value)
 			}
@@ -97,9 +97,7 @@ func (r *run) draw(c chart) error {
 		}
 		return '-'
 	}, c.title+"-"+strings.Trim(c.up, "/")+"-"+c.across)
-	m := r.machine
-	under := fmt.Sprintf("%s, %s, %d x %s, load %s when it began", m.Date[:min(10, len(m.Date))], m.Commit, m.Processors, m.Processor, m.Load)
-	return os.WriteFile(filepath.Join(r.out, name+".svg"), c.svg(under), 0o644)
+	return os.WriteFile(filepath.Join(r.out, name+".svg"), c.svg(r.machine.String()), 0o644)
 }
 
 // svg draws the chart, with a line of small text at the bottom.

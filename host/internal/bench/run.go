@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -118,6 +117,10 @@ func thisMachine() machine {
 	return m
 }
 
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %s, %d x %s, load %s when it began", m.Date[:min(10, len(m.Date))], m.Commit, m.Processors, m.Processor, m.Load)
+}
+
 // folder makes a new folder for the files of a process.
 func (r *run) folder() (string, error) { return os.MkdirTemp(r.dir, "process-") }
 
@@ -135,13 +138,13 @@ func (r *run) note(at row, subject string, round int, value float64) {
 	}
 }
 
-// close prints the table and draws the plots of what was measured.
+// close writes the table and draws the plots of what was measured.
 func (r *run) close() error {
-	err := errors.Join(r.print(), r.plot(), os.RemoveAll(r.dir))
+	err := errors.Join(r.writeTable(), r.plot(), os.RemoveAll(r.dir))
 	if r.data == nil {
 		return errors.Join(err, errors.New("not all samples are in the data file"))
 	}
-	fmt.Fprintf(os.Stderr, "Samples and plots are in %s.\n", r.out)
+	fmt.Fprintf(os.Stderr, "Samples, table and plots are in %s.\n", r.out)
 	return errors.Join(err, r.data.Close())
 }
 
@@ -171,42 +174,4 @@ func (r *run) median(at row, subject string) (float64, bool) {
 	slices.Sort(values)
 	n := len(values)
 	return (values[(n-1)/2] + values[n/2]) / 2, true
-}
-
-func (r *run) print() error {
-	m := r.machine
-	fmt.Printf("%s, %s, %d x %s, load %s when it began; medians of %d rounds\n\n", m.Date, m.Commit, m.Processors, m.Processor, m.Load, r.rounds)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	old := ""
-	if r.before != "" {
-		old = "before\t"
-	}
-	fmt.Fprintf(w, "part\tmeasurement\tunit\tfloor\t%sdeskhost\tratio\taim\t\n", old)
-	for _, at := range r.rows() {
-		floor, hasFloor := r.median(at, floorSubject)
-		host, hasHost := r.median(at, hostSubject)
-		ratio := ""
-		if hasFloor && hasHost && floor != 0 {
-			ratio = fmt.Sprintf("%.2f", host/floor)
-		}
-		if r.before != "" {
-			value, has := r.median(at, beforeSubject)
-			old = figure(value, has) + "\t"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t\n", at.Part, at.name(), at.Unit, figure(floor, hasFloor), old, figure(host, hasHost), ratio, at.Aim)
-	}
-	return w.Flush()
-}
-
-// figure is a value with about three digits that tell something.
-func figure(value float64, has bool) string {
-	switch {
-	case !has:
-		return ""
-	case value >= 100 || value <= -100:
-		return fmt.Sprintf("%.0f", value)
-	case value >= 10 || value <= -10:
-		return fmt.Sprintf("%.1f", value)
-	}
-	return fmt.Sprintf("%.2f", value)
 }

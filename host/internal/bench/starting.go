@@ -16,26 +16,24 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/deskhost/deskhost/host/internal/bench/usage"
-	"github.com/deskhost/deskhost/host/internal/desk"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
 // starting measures how long a desk takes from nothing to ready: process,
-// handshake, Describe, Configure, stream. The floor is go-plugin's client as it
-// comes, with mutual TLS, up to the answer to Describe.
+// handshake, Describe, Configure, stream. A running host does it again and again
+// when its desk, which has no chats, is reloaded. The floor is go-plugin's client
+// as it comes, with mutual TLS, up to the answer to Describe.
 type starting struct{ starts int }
 
 func (m *starting) measure(r *run) error {
-	dir, err := r.folder()
-	if err != nil {
-		return err
-	}
-	if err := os.Symlink(r.plugins, filepath.Join(dir, "plugins.d")); err != nil {
-		return err
-	}
-	source, err := deskSource(dir)
-	if err != nil {
-		return err
+	var hosts []*server
+	defer func() { stopAll(hosts) }()
+	for _, subject := range r.hosts() {
+		s, err := r.startOne(subject)
+		if err != nil {
+			return err
+		}
+		hosts = append(hosts, s)
 	}
 	at := row{What: "start of a desk to ready", Unit: "ms", Aim: "1.5 x floor"}
 	for round := range r.rounds {
@@ -48,32 +46,19 @@ func (m *starting) measure(r *run) error {
 				return err
 			}
 			r.note(at, floorSubject, round, milliseconds(took))
-			if took, err = startDesk(source); err != nil {
-				return err
+			for _, s := range hosts {
+				began := time.Now()
+				if err := s.reload(); err != nil {
+					return err
+				}
+				r.note(at, s.subject, round, milliseconds(time.Since(began)))
+				if _, err := s.awaitDesk(serves(0, 1)); err != nil { // that the one before has ended
+					return err
+				}
 			}
-			r.note(at, hostSubject, round, milliseconds(took))
 		}
 	}
 	return nil
-}
-
-// startDesk takes a desk to ready, and ends it.
-func startDesk(source desk.Source) (took time.Duration, err error) {
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	f := &floor{ready: make(chan desk.Generation, 1)}
-	d := desk.New(desk.Options{Name: pluginName, Source: source, Limits: desk.DefaultLimits(), Log: quiet, Handler: f})
-	done := make(chan error, 1)
-	began := time.Now()
-	go func() { done <- d.Run(ctx) }()
-	select {
-	case <-f.ready:
-		took = time.Since(began)
-	case <-time.After(30 * time.Second):
-		err = fmt.Errorf("the desk is not ready: %s", d.Status().LastError)
-	}
-	stop()
-	return took, errors.Join(err, <-done)
 }
 
 // barePlugin is a plugin's process held by go-plugin alone.
@@ -161,13 +146,10 @@ func (m *moreDesks) measure(r *run) error {
 		if err := m.floor(r, round); err != nil {
 			return err
 		}
-		if r.before != "" {
-			if err := m.host(r, r.before, beforeSubject, round); err != nil {
+		for _, subject := range r.hosts() {
+			if err := m.host(r, subject, round); err != nil {
 				return err
 			}
-		}
-		if err := m.host(r, r.binary, hostSubject, round); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -197,17 +179,10 @@ func (m *moreDesks) floor(r *run, round int) (err error) {
 	return err
 }
 
-func (m *moreDesks) host(r *run, binary, subject string, round int) error {
+func (m *moreDesks) host(r *run, subject string, round int) error {
 	var sums [2]float64
 	for i, desks := range []int{1, 1 + m.more} {
-		dir, err := r.folder()
-		if err != nil {
-			return err
-		}
-		if err := os.Symlink(r.plugins, filepath.Join(dir, "plugins.d")); err != nil {
-			return err
-		}
-		s, err := startHost(dir, binary, subject, desks)
+		s, err := r.startHost(subject, r.plugins, benchDesks(desks))
 		if err != nil {
 			return err
 		}

@@ -1,5 +1,5 @@
 // Package usage tells what processes take of the machine, as Linux shows it in
-// /proc. The bench and the benchmarks of e2e read it; it owns nothing.
+// /proc. The bench reads it; it owns nothing.
 package usage
 
 import (

@@ -195,6 +195,11 @@ func FuzzEncodeString(f *testing.F) {
 	for _, s := range hardStrings {
 		f.Add(s)
 	}
+	for c := range 256 { // alone among letters, wherever it stands in a word of the processor
+		for at := range 8 {
+			f.Add(strings.Repeat("a", at) + string([]byte{byte(c)}) + strings.Repeat("b", 23-at))
+		}
+	}
 	f.Fuzz(func(t *testing.T, s string) {
 		var want bytes.Buffer
 		encoder := json.NewEncoder(&want)

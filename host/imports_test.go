@@ -51,7 +51,7 @@ var rooms = []struct {
 	{"host/internal/identity", nil},
 	{"host/internal/problem", nil},
 	{"host/web", nil},
-	{"plugins/mock", []string{"sdk"}},
+	{"plugins/mock", []string{"sdk", "plugins/internal"}},
 	{"plugins/genesys", []string{"sdk", "plugins/internal"}},
 	{"plugins/twilio", []string{"sdk", "plugins/internal"}},
 	// What the simulators of several vendors share.

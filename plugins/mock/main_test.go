@@ -36,8 +36,8 @@ func TestTheDeskServer(t *testing.T) {
 	}
 	for _, page := range []struct{ url, want string }{
 		{urls[0] + "/v1/availability", `{"online":null}`},
-		{urls[1], "<title>Mock desk</title>"},
-		{urls[0] + "/", "<title>Mock desk</title>"},
+		{urls[1], "<title>Agent's console</title>"},
+		{urls[0] + "/", "<title>Agent's console</title>"},
 	} {
 		resp, err := http.Get(page.url)
 		if err != nil {

@@ -89,6 +89,8 @@ func (d desk) Do(a console.Action) error {
 		act.Do = "agent_says"
 	case console.Typing:
 		act.Do = "agent_typing"
+	case console.StopTyping:
+		return nil // which Genesys Cloud does not tell: typing passes by itself
 	case console.Transfer:
 		act.Do, act.Agent = "transfer", a.Text
 	case console.Leave:

@@ -4,7 +4,7 @@
 //
 // It owns the page and the calls behind it, and keeps nothing: a simulator shows
 // its conversations through [Desk]. It must not know any vendor. The simulators
-// of plugins import it; no plugin does.
+// of plugins import it; a plugin has it only with the mock desk, which it brings.
 package console
 
 import (
@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -24,14 +25,27 @@ const (
 	// Say has an agent write Text, who joins first if need be.
 	Say = "say"
 	// Typing tells the customer that the agent types. It is sent every few
-	// seconds, and not when the agent stops.
-	Typing = "typing"
+	// seconds, and StopTyping when the agent has stopped. Saying something is the
+	// end of it too.
+	Typing     = "typing"
+	StopTyping = "stop_typing"
+	// Read tells that the agent has read what is unread; not sent where nothing is.
+	Read = "read"
 	// Transfer hands the conversation to the agent named in Text.
 	Transfer = "transfer"
 	// Leave has the agent leave a conversation that goes on.
 	Leave = "leave"
 	// End has the agent end the conversation.
 	End = "end"
+	// Attend sets what [Options.Online] says, to Text. It is of no conversation.
+	Attend = "attend"
+)
+
+// Whether anybody is at the desk.
+const (
+	Online  = "online"
+	Offline = "offline"
+	Unknown = "unknown"
 )
 
 // The states of a conversation.
@@ -64,7 +78,11 @@ type Conversation struct {
 	Agent string `json:"agent,omitempty"`
 	// Typing tells whether the customer types.
 	Typing bool `json:"typing"`
-	// Preview is what was said last.
+	// Unread is how much of the customer's the agent has not read, and Seen
+	// whether the customer has seen all that the agent said; where a desk tells.
+	Unread int  `json:"unread"`
+	Seen   bool `json:"seen"`
+	// Preview is what was said last. The page shows its beginning.
 	Preview string    `json:"preview"`
 	Changed time.Time `json:"changed"`
 	// Facts are what is known of the customer and the conversation.
@@ -85,7 +103,18 @@ type Line struct {
 	// Who is the agent's name.
 	Who  string `json:"who,omitempty"`
 	Text string `json:"text"`
+	// URL is what the text stands for, http or https, as Media says.
+	URL   string `json:"url,omitempty"`
+	Media string `json:"media,omitempty"` // Image, Video, or empty for a link
+	// Choices are answers that the customer may choose from.
+	Choices []string `json:"choices,omitempty"`
 }
+
+// What a line shows above its text.
+const (
+	Image = "image"
+	Video = "video"
+)
 
 // Action is what an agent does in a conversation.
 type Action struct {
@@ -104,6 +133,9 @@ type Options struct {
 	// More are buttons for what only this simulator can, each with the word that
 	// the action has in Do. Its Text is what stands in the field for messages.
 	More []Button
+	// Online, if it is set, returns Online, Offline or Unknown: what the desk says
+	// of itself. The page has a switch for it then. It is called like a Desk.
+	Online func() string
 }
 
 // Button is one of [Options.More].
@@ -121,17 +153,27 @@ const maxList = 100
 // maxAction bounds the JSON of an action.
 const maxAction = 1 << 20
 
-// state is what the page asks for each second.
+// What one answer to the page has at most, in bytes: an answer that goes through
+// a host may have 1 MiB. The page asks for further lines at once.
+const (
+	maxPreview = 200
+	maxFact    = 32 << 10
+	maxLines   = 256 << 10
+)
+
+// state is what the page asks for twice a second.
 type state struct {
 	Title         string         `json:"title"`
 	Agents        []string       `json:"agents"`
 	More          []Button       `json:"more"`
+	Online        string         `json:"online,omitempty"`
 	Counts        map[string]int `json:"counts"`
 	Conversations []Conversation `json:"conversations"`
 	// Lines are the transcript of the open conversation, Open, behind what the
-	// page has.
-	Open  *Conversation `json:"open,omitempty"`
-	Lines []Line        `json:"lines"`
+	// page has; not all of it if Further.
+	Open    *Conversation `json:"open,omitempty"`
+	Lines   []Line        `json:"lines"`
+	Further bool          `json:"further"`
 }
 
 // New returns the page. Its links are relative: it may be mounted anywhere, with
@@ -140,7 +182,7 @@ func New(options Options, desk Desk) http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; img-src data: http: https:; media-src http: https:; script-src 'unsafe-inline'; style-src 'unsafe-inline'")
 		_, _ = w.Write(page) // the reader has gone if this fails
 	})
 	m.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
@@ -173,13 +215,21 @@ func (o *Options) state(desk Desk, open string, after int) *state {
 		Title: o.Title, Agents: o.Agents, More: o.More, Conversations: desk.Conversations(), Lines: []Line{},
 		Counts: map[string]int{Waiting: 0, Connected: 0, Ended: 0},
 	}
+	if o.Online != nil {
+		s.Online = o.Online()
+	}
 	for i := range s.Conversations {
 		c := &s.Conversations[i]
 		s.Counts[c.State]++
+		c.Preview = cut(c.Preview, maxPreview)
 		if c.ID == open {
 			found := *c
+			found.Facts = slices.Clone(c.Facts)
+			for i := range found.Facts {
+				found.Facts[i].Value = cut(found.Facts[i].Value, maxFact)
+			}
 			s.Open = &found
-			s.Lines = append(s.Lines, desk.Transcript(open, after)...)
+			s.addLines(desk.Transcript(open, after))
 		}
 		c.Facts = nil // the list does without
 	}
@@ -190,9 +240,30 @@ func (o *Options) state(desk Desk, open string, after int) *state {
 	return s
 }
 
+// addLines takes as many lines as an answer has room for, one at least.
+func (s *state) addLines(lines []Line) {
+	size := 0
+	for i := range lines {
+		size += len(lines[i].Text)
+		if i > 0 && size > maxLines {
+			s.Further = true
+			return
+		}
+		s.Lines = append(s.Lines, lines[i])
+	}
+}
+
 func over(c Conversation) int {
 	if c.State == Ended {
 		return 1
 	}
 	return 0
+}
+
+// cut returns the beginning of a text, of at most so many bytes and a mark.
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:limit], "") + "…"
 }

@@ -78,6 +78,39 @@ func TestState(t *testing.T) {
 	get(t, h, "/state?after=-3", &s)
 }
 
+// TestAnswersAreBounded: an answer that goes through a host may have 1 MiB.
+func TestAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ü", 100<<10)
+	d := &desk{
+		conversations: []console.Conversation{{ID: "1", Preview: long, Facts: []console.Fact{{Name: "history", Value: long}}}},
+		lines:         []console.Line{{Text: long}, {Text: long}, {Text: "end"}},
+	}
+	h := console.New(console.Options{}, d)
+	texts := 0
+	for further := true; further; {
+		var s struct {
+			Open    *console.Conversation
+			Lines   []console.Line
+			Further bool
+		}
+		get(t, h, "/state?open=1&after="+strconv.Itoa(texts), &s)
+		if len(s.Lines) == 0 || s.Open == nil {
+			t.Fatalf("no progress behind %d lines", texts)
+		}
+		if len(s.Open.Preview) > 300 || len(s.Open.Facts[0].Value) > 40<<10 || !strings.HasSuffix(s.Open.Preview, "ü…") {
+			t.Errorf("%d bytes of preview, %d of a fact", len(s.Open.Preview), len(s.Open.Facts[0].Value))
+		}
+		if texts += len(s.Lines); s.Further == (texts == len(d.lines)) {
+			t.Errorf("further is %v behind %d lines", s.Further, texts)
+		}
+		further = s.Further
+	}
+	if value := d.conversations[0].Facts[0].Value; value != long {
+		t.Error("the desk's own facts were cut")
+	}
+}
+
 func TestDo(t *testing.T) {
 	t.Parallel()
 	d := &desk{}

@@ -566,9 +566,15 @@ func TestWhatTheUserDoesReachesTheDesk(t *testing.T) {
 			t.Fatal(err)
 		}
 		status, body := forward(t, d, http.MethodGet, "/console/api/state?key=c1", "")
+		for _, want := range []string{`"name":"Zoe L"`, `"state":"waiting"`, `"typing":true`, `"user_read":1`} {
+			if status != http.StatusOK || !strings.Contains(body, want) {
+				t.Errorf("%d: no %s in %s", status, want, body)
+			}
+		}
+		status, body = forward(t, d, http.MethodGet, "/console/state?open="+conversation(t, d), "")
 		for _, want := range []string{
-			`"state":"waiting"`, `"typing":true`, `"text":"the summary"`, `"text":"earlier"`,
-			`"context":{"user":{"id":"u1","verified":true,"name":"Zoe L"},"locale":"en"}`, `"user_read":1`,
+			`{"name":"Id","value":"u1 (verified)"}`, `{"name":"Language","value":"en"}`, `{"name":"Summary","value":"the summary"}`,
+			`{"name":"Before the agent","value":"Customer: earlier"}`,
 		} {
 			if status != http.StatusOK || !strings.Contains(body, want) {
 				t.Errorf("%d: no %s in %s", status, want, body)
@@ -582,7 +588,7 @@ func TestAPersonAtTheConsole(t *testing.T) {
 		h := newHost(t)
 		d := connect(t, h, `{"console": true}`, nil)
 		status, page := forward(t, d, http.MethodGet, "/console/", "")
-		if status != http.StatusOK || !strings.Contains(page, "<title>Mock desk</title>") {
+		if status != http.StatusOK || !strings.Contains(page, "<title>Agent's console</title>") {
 			t.Fatalf("the page: %d %.200s", status, page)
 		}
 		for _, absolute := range []string{`src="/`, `href="/`, `fetch("/`, `"http`} {
@@ -618,8 +624,8 @@ func TestAPersonAtTheConsole(t *testing.T) {
 		do("ada", `{"say": "too late"}`, 410)
 		h.awaitLast(t, "c1", "ended: Bye.")
 		equal(t, h.told("c1"), []string{"Ada joined", "Yes.", "transfer to Grace", "Grace joined", "read", "grace left", "ended: Bye."})
-		if status, _ := forward(t, d, http.MethodPut, "/console/api/online", `{"online": false}`); status != 204 {
-			t.Errorf("online: %d", status)
+		if status, body := forward(t, d, http.MethodPost, "/console/do", `{"do": "attend", "text": "offline"}`); status != 204 {
+			t.Errorf("offline: %d %s", status, body)
 		}
 		a, err := d.AreAnyAgentsOnline(t.Context(), &sdk.AvailabilityRequest{})
 		if err != nil || a.Online != sdk.OnlineNo {
@@ -698,6 +704,17 @@ func conversationOf(t *testing.T, s *sdk.ResumeState) string {
 		t.Fatalf("state %s: %v", s.Data, err)
 	}
 	return st.Conversation
+}
+
+// conversation returns the desk's own id of its only conversation.
+func conversation(t *testing.T, d *adapter.Desk) string {
+	t.Helper()
+	_, body := forward(t, d, http.MethodGet, "/console/state", "")
+	var s struct{ Conversations []struct{ ID string } }
+	if err := json.Unmarshal([]byte(body), &s); err != nil || len(s.Conversations) != 1 {
+		t.Fatalf("want one conversation: %s", body)
+	}
+	return s.Conversations[0].ID
 }
 
 // console does one step of a person at the desk's console.

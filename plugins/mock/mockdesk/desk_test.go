@@ -154,10 +154,10 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 		t.Errorf("a form of another page: %d", rec.Code)
 	}
 	equal(t, types(t, d, "k"), "started")
-	var s struct{ Waiting int }
+	var s struct{ Conversations []struct{ State string } }
 	call(t, d, "GET", "/console/api/state", "", &s)
-	if s.Waiting != 1 {
-		t.Errorf("%d conversations wait", s.Waiting)
+	if len(s.Conversations) != 1 || s.Conversations[0].State != "waiting" {
+		t.Errorf("the conversations are %v", s.Conversations)
 	}
 }
 
@@ -290,42 +290,89 @@ func TestTakingOver(t *testing.T) {
 	})
 }
 
-func TestTheConsoleIsToldAtOnce(t *testing.T) {
+func TestTheStateIsToldAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, `{"console": true}`)
 		type state struct {
-			Version   uint64
-			Waiting   int
-			Connected int
-			Open      *struct {
-				Unread int
-				More   bool
-				Events []deskapi.Event
-			}
+			Version uint64
+			Open    struct{ Typing bool }
 		}
-		var first state
+		var first, same, next state
 		start(t, d, "k")
 		call(t, d, "GET", "/console/api/state?key=k", "", &first)
 		began := time.Now()
-		var same state
-		call(t, d, "GET", fmt.Sprintf("/console/api/state?key=k&version=%d&after=1", first.Version), "", &same)
-		if waited := time.Since(began); waited < time.Second || waited > 3*time.Second || len(same.Open.Events) != 0 {
-			t.Errorf("with nothing new it answered after %s", waited)
+		call(t, d, "GET", fmt.Sprintf("/console/api/state?key=k&version=%d", first.Version), "", &same)
+		if waited := time.Since(began); waited < time.Second || waited > 3*time.Second || same != first {
+			t.Errorf("with nothing new it answered after %s: %+v", waited, same)
 		}
 		began = time.Now()
-		time.AfterFunc(300*time.Millisecond, func() { send(t, d, "k", "1", strings.Repeat("x", 200<<10)) })
-		time.AfterFunc(300*time.Millisecond, func() { send(t, d, "k", "2", strings.Repeat("y", 200<<10)) })
-		var next state
-		call(t, d, "GET", fmt.Sprintf("/console/api/state?key=k&version=%d&after=1", first.Version), "", &next)
-		if waited := time.Since(began); waited != 300*time.Millisecond || len(next.Open.Events) == 0 {
-			t.Errorf("it told of a message after %s", waited)
-		}
-		synctest.Wait()
-		call(t, d, "GET", "/console/api/state?key=k&after=1", "", &next)
-		if len(next.Open.Events) != 1 || !next.Open.More || next.Open.Unread != 2 {
-			t.Errorf("two long messages came in one answer: %d events, more %v", len(next.Open.Events), next.Open.More)
+		time.AfterFunc(300*time.Millisecond, func() { call(t, d, "POST", "/v1/conversations/k/typing", `{"typing": true}`, nil) })
+		call(t, d, "GET", fmt.Sprintf("/console/api/state?key=k&version=%d", first.Version), "", &next)
+		if waited := time.Since(began); waited != 300*time.Millisecond || !next.Open.Typing {
+			t.Errorf("it told of typing after %s: %+v", waited, next)
 		}
 	})
+}
+
+// A person does all that the page has a button for, and sees it.
+func TestThePage(t *testing.T) {
+	d := newDesk(t, `{"console": true}`)
+	start(t, d, "k")
+	send(t, d, "k", "m1", "x")
+	var page struct {
+		More          []struct{ Do string }
+		Online        string
+		Conversations []struct {
+			ID     string
+			Agent  string
+			Unread int
+		}
+		Lines []struct{ From, Who, Text, URL, Media string }
+	}
+	call(t, d, "GET", "/console/state", "", &page)
+	if len(page.More) == 0 || len(page.Conversations) != 1 || page.Conversations[0].Unread != 1 || page.Online != "online" {
+		t.Fatalf("the page shows %+v", page)
+	}
+	id := page.Conversations[0].ID
+	do := func(what, text string, want int) {
+		t.Helper()
+		body := fmt.Sprintf(`{"conversation": %q, "do": %q, "agent": "Ada", "text": %q}`, id, what, text)
+		if status := call(t, d, "POST", "/console/do", body, nil); status != want {
+			t.Errorf("%s: %d", what, status)
+		}
+	}
+	do("join", "", 204)
+	do("join", "", 204) // who is there need not join
+	do("typing", "", 204)
+	do("stop_typing", "", 204)
+	do("read", "", 204)
+	do("say", "Hello", 204)
+	for _, button := range page.More {
+		do(button.Do, "", 204)
+	}
+	call(t, d, "GET", "/console/state?open="+id, "", &page)
+	if c := page.Conversations[0]; c.Agent != "Ada" || c.Unread != 0 {
+		t.Errorf("the list shows %+v", c)
+	}
+	if want := 4 + len(page.More); len(page.Lines) != want || page.Lines[3].Text != "Hello" || page.Lines[3].Who != "Ada" {
+		t.Errorf("%d lines for %d: %+v", len(page.Lines), want, page.Lines)
+	}
+	if picture := page.Lines[4]; picture.Media != "image" || !strings.HasSuffix(picture.URL, "/samples/picture.svg") {
+		t.Errorf("the picture is %+v", picture)
+	}
+	do("attend", "unknown", 204)
+	do("attend", "asleep", 409)
+	do("dance", "", 409)
+	do("transfer", "nobody", 409)
+	do("transfer", "Grace", 204)
+	do("leave", "", 204) // nobody is there
+	do("end", "", 204)
+	do("say", "too late", 409)
+	equal(t, types(t, d, "k")[:5], "started", "user_message", "agent_joined", "agent_read", "agent_message")
+	call(t, d, "GET", "/console/state", "", &page)
+	if page.Online != "unknown" {
+		t.Errorf("the desk is %s", page.Online)
+	}
 }
 
 func TestADeskThatCannotTellShowsAMessageAgain(t *testing.T) {

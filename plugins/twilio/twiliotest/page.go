@@ -114,7 +114,7 @@ func (d desk) Do(a console.Action) error {
 	}
 	me := agents[i]
 	switch a.Do {
-	case console.Typing:
+	case console.Typing, console.StopTyping:
 		return nil // it has no webhook, so nobody would hear of it
 	case console.Join:
 		return d.s.within(a.Conversation, func(c *conversation) error {

@@ -127,7 +127,7 @@ describe("the demo page", () => {
     await page.state("waiting");
     const agent = page.tab.frameLocator("[data-testid=console]");
     await agent.getByRole("button", { name: "Robin" }).click();
-    await agent.getByRole("button", { name: "Accept" }).click();
+    await agent.getByRole("button", { name: "Join", exact: true }).click();
     await page.state("connected");
     assert.equal(await page.at("agent-name").innerText(), "Ada");
 
@@ -148,7 +148,7 @@ describe("the demo page", () => {
     await agent.getByLabel("Transfer to").selectOption("Grace");
     await page.shows("banner-transfer");
     await agent.getByLabel("You are").selectOption("Grace");
-    await agent.getByRole("button", { name: /Accept|Take over/ }).click();
+    await agent.getByRole("button", { name: /^(Join|Take over)$/ }).click();
     await page.shows("banner-transfer", false);
     assert.equal(await page.at("agent-name").innerText(), "Grace");
 

@@ -39,16 +39,18 @@ type conn interface {
 }
 
 var upgrader = websocket.Upgrader{
-	ReadBufferSize:   256,
+	ReadBufferSize:   128,
 	WriteBufferSize:  4096,
 	WriteBufferPool:  &sync.Pool{},
-	Subprotocols:     []string{subprotocol},
 	CheckOrigin:      func(*http.Request) bool { return true }, // ServeHTTP has.
 	HandshakeTimeout: 10 * time.Second,
 	Error: func(w http.ResponseWriter, _ *http.Request, _ int, _ error) {
 		problem.New(http.StatusBadRequest, codeBadRequest, "This is not a valid WebSocket handshake of version 13.").Write(w)
 	},
 }
+
+// chosen is not taken from the request, lest the token beside it be kept.
+var chosen = http.Header{"Sec-Websocket-Protocol": {subprotocol}}
 
 // buffers holds what sockets encode into while they have something to send.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -86,7 +88,7 @@ func (a *API) serveSocket(w http.ResponseWriter, r *http.Request, sub subscripti
 		a.problemOf(err).Write(w)
 		return
 	}
-	c, err := upgrader.Upgrade(w, r, nil)
+	c, err := upgrader.Upgrade(w, r, chosen)
 	if err != nil {
 		feed.Close()
 		a.listeners.leave(at, nil)
@@ -102,15 +104,26 @@ func (a *API) serveSocket(w http.ResponseWriter, r *http.Request, sub subscripti
 	go s.read()
 }
 
-// read waits for the connection to end.
+// read waits for the connection to end. Here a goroutine spends its life that
+// must live on the smallest stack: what is done afterwards is not done here.
 func (s *socket) read() {
-	unasked := 0
-	for s.conn.NextMessage() == nil {
-		if unasked++; unasked == maxUnasked {
-			_ = s.conn.WriteClose(websocket.ClosePolicyViolation, "nothing is expected here", s.deadline())
-			break
+	for range maxUnasked {
+		if s.conn.NextMessage() != nil {
+			s.left()
+			return
 		}
 	}
+	s.chatty()
+}
+
+// chatty ends the connection of a client that talks.
+func (s *socket) chatty() {
+	_ = s.conn.WriteClose(websocket.ClosePolicyViolation, "nothing is expected here", s.deadline())
+	s.left()
+}
+
+// left is the end of the reader.
+func (s *socket) left() {
 	_ = s.conn.Close()
 
 	s.mu.Lock()

@@ -103,6 +103,9 @@ func (a *API) subscription(r *http.Request, socket bool) (subscription, error) {
 	if err != nil {
 		return subscription{}, err
 	}
+	// The id is kept for as long as the client listens. A copy does not keep the
+	// request line, of which the id is a part.
+	ref.ID = strings.Clone(ref.ID)
 	sub := subscription{ref: ref}
 	after := r.URL.Query().Get("after")
 	if last := r.Header.Get("Last-Event-ID"); last != "" && !socket {

@@ -67,7 +67,6 @@ const (
 // one small stack. Whichever ends last gives the socket back.
 type socket struct {
 	listeners *listeners
-	limits    *Limits
 	at        place
 	feed      session.Feed
 	conn      conn
@@ -81,7 +80,7 @@ type socket struct {
 
 func (a *API) serveSocket(w http.ResponseWriter, r *http.Request, sub subscription, at place) {
 	// No writer may start before there is a connection.
-	s := &socket{listeners: a.listeners, limits: &a.limits, at: at, writing: true}
+	s := &socket{listeners: a.listeners, at: at, writing: true}
 	feed, err := a.subscribe(r, sub, s.wake)
 	if err != nil {
 		a.listeners.leave(at, nil)
@@ -206,7 +205,7 @@ func (s *socket) bye(code int, reason string) error {
 	return s.conn.SetReadDeadline(time.Now().Add(closeWait))
 }
 
-func (s *socket) deadline() time.Time { return time.Now().Add(s.limits.SocketWrite) }
+func (s *socket) deadline() time.Time { return time.Now().Add(s.listeners.limits.SocketWrite) }
 
 // post asks for something to be written. It does not block.
 func (s *socket) post(due uint8) {
@@ -227,7 +226,7 @@ func (s *socket) extend() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ending {
-		_ = s.conn.SetReadDeadline(time.Now().Add(s.limits.PingInterval * 5 / 2))
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.listeners.limits.PingInterval * 5 / 2))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/deskhost/deskhost/host/internal/journal"
 	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
 )
 
@@ -18,19 +17,18 @@ const feedQueue = 128
 // and never loses an entry.
 type feed struct {
 	sessionID string
-	journal   *journal.Journal
+	shard     *shard // the session's
 	wake      func()
-	detach    func(*feed)
 
 	// cursor belongs to the caller of Pull.
 	cursor uint64
 
 	mu     sync.Mutex
 	head   uint64 // the newest seq that is durable
-	behind bool   // entries above cursor are to be read from the journal
 	queue  []News // what follows cursor, if not behind
-	idle   bool   // the last Pull found nothing: the next news wakes
 	err    error
+	behind bool // entries above cursor are to be read from the journal
+	idle   bool // the last Pull found nothing: the next news wakes
 	closed bool
 }
 
@@ -117,7 +115,7 @@ func (f *feed) read(limit int) ([]News, error) {
 	f.mu.Unlock()
 	var news []News
 	next := f.cursor
-	err := f.journal.Entries(f.sessionID, f.cursor, func(e *recordv1.Entry) bool {
+	err := f.shard.svc.opts.Journal.Entries(f.sessionID, f.cursor, func(e *recordv1.Entry) bool {
 		if e.GetSeq() > head {
 			return false
 		}
@@ -152,6 +150,6 @@ func (f *feed) Close() {
 	f.closed, f.queue = true, nil
 	f.mu.Unlock()
 	if !was {
-		f.detach(f)
+		f.shard.post(func() { f.shard.detach(f) })
 	}
 }

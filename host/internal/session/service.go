@@ -660,11 +660,7 @@ func (s *Service) Read(ctx context.Context, ref Ref) error {
 // when a Pull that found nothing would now find something; it must not block,
 // nor call the feed.
 func (s *Service) Subscribe(ctx context.Context, ref Ref, after uint64, wake func()) (Feed, error) {
-	sh := s.shard(ref.ID)
-	f := &feed{sessionID: ref.ID, journal: s.opts.Journal, wake: wake}
-	f.detach = func(f *feed) {
-		sh.post(func() { sh.detach(ref.ID, f) })
-	}
+	f := &feed{sessionID: ref.ID, shard: s.shard(ref.ID), wake: wake}
 	err := s.do(ctx, ref, func(_ *shard, ses *session) error {
 		f.head = ses.lastSeq
 		f.cursor, f.behind = min(after, f.head), after < f.head

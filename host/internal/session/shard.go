@@ -395,13 +395,13 @@ func (sh *shard) load(sessionID string) (*session, error) {
 	}
 	// Its age is counted from here on, and no clock that is set changes it.
 	s.used, s.seen = sh.now.Add(-max(0, sh.wall.Sub(head.GetUsedAt().AsTime()))), sh.now
-	sh.sessions[sessionID] = s
+	sh.sessions[head.GetId()] = s // not the caller's string, which may be a part of something large
 	return s, nil
 }
 
 // detach removes a feed that its reader has closed.
-func (sh *shard) detach(sessionID string, f *feed) {
-	s := sh.sessions[sessionID]
+func (sh *shard) detach(f *feed) {
+	s := sh.sessions[f.sessionID]
 	if s == nil {
 		return
 	}

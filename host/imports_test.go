@@ -54,8 +54,9 @@ var rooms = []struct {
 	{"plugins/mock", []string{"sdk", "plugins/internal"}},
 	{"plugins/genesys", []string{"sdk", "plugins/internal"}},
 	{"plugins/twilio", []string{"sdk", "plugins/internal"}},
-	// What the simulators of several vendors share.
+	// What the simulators of several vendors share, and the tests of plugins.
 	{"plugins/internal", nil},
+	{"plugins/internal/plugintest", []string{"sdk"}},
 	{"examples", []string{"sdk"}},
 	{"sdk", []string{"proto"}},
 	{"proto", nil},

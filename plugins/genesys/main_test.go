@@ -3,34 +3,18 @@ package main
 import (
 	"encoding/json"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/deskhost/deskhost/plugins/genesys/adapter"
 	"github.com/deskhost/deskhost/plugins/genesys/genesystest"
-	"github.com/deskhost/deskhost/sdk"
+	"github.com/deskhost/deskhost/plugins/internal/plugintest"
 	"github.com/deskhost/deskhost/sdk/desktest"
 )
 
-// TestMain runs the tests, or, where the suite has started this program as a
-// plugin, the plugin.
-func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "deskhost-plugin-genesys" {
-		sdk.Serve(adapter.Plugin(version))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { plugintest.Main(m, adapter.Plugin(version)) }
 
 func TestConformance(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "deskhost-plugin-genesys")
-	if err := os.Symlink(self, file); err != nil {
-		t.Fatal(err)
-	}
+	file := plugintest.File(t, "genesys")
 	for _, mode := range []string{"webmessaging", "webchat"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()

@@ -4,24 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 
+	"github.com/deskhost/deskhost/plugins/internal/plugintest"
 	"github.com/deskhost/deskhost/plugins/twilio/adapter"
 	"github.com/deskhost/deskhost/plugins/twilio/twiliotest"
-	"github.com/deskhost/deskhost/sdk"
 	"github.com/deskhost/deskhost/sdk/desktest"
 )
 
-// TestMain runs the tests, or, where the suite has started this program as a
-// plugin, the plugin.
-func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "deskhost-plugin-twilio" {
-		sdk.Serve(adapter.Plugin(version))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { plugintest.Main(m, adapter.Plugin(version)) }
 
 func TestConformanceByWebhooks(t *testing.T) {
 	conform(t, false, `"address_sid": "`+twiliotest.AddressSid+`"`)
@@ -33,14 +24,7 @@ func TestConformanceByPolling(t *testing.T) {
 
 // conform holds the plugin to the contract at a simulated account.
 func conform(t *testing.T, noWebhooks bool, settings string) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "deskhost-plugin-twilio")
-	if err := os.Symlink(self, file); err != nil {
-		t.Fatal(err)
-	}
+	file := plugintest.File(t, "twilio")
 	account := twiliotest.New(twiliotest.Options{})
 	server := httptest.NewServer(account)
 	t.Cleanup(func() {

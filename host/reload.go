@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,7 +18,8 @@ import (
 type loaded struct {
 	config *config.Config
 	at     time.Time
-	// problem is why a later one was refused.
+	// problem says that a later one was refused, or who does not go by this one,
+	// and why.
 	problem string
 }
 
@@ -33,7 +35,9 @@ var errNotRunning = errors.New("the host is starting or stopping; nothing was ch
 // Reload takes the configuration that load reads. Only what it changes is
 // touched: a desk is started, ended, or gets a new process; the widgets' door is
 // replaced if its settings differ. If anything is wrong, nothing changes, and the
-// error says why. What only a restart can change is logged.
+// error says why. A desk that cannot be told its part then goes on as it was, and
+// all else is changed: that is logged and shown, and the next Reload tells the
+// desk again. What only a restart can change is logged.
 func (h *Host) Reload(ctx context.Context, load func() (*config.Config, error)) error {
 	h.changing.Lock()
 	defer h.changing.Unlock()
@@ -42,20 +46,32 @@ func (h *Host) Reload(ctx context.Context, load func() (*config.Config, error)) 
 	}
 	before := h.config.Load()
 	next, err := load()
+	var door *api.API
 	if err == nil {
-		err = h.change(ctx, before.config, next)
+		door, err = h.prepare(ctx, before.config, next)
 	}
 	if err != nil {
-		h.config.Store(&loaded{before.config, before.at, err.Error()})
+		h.config.Store(&loaded{before.config, before.at, "not taken, the one before holds: " + err.Error()})
 		return err
 	}
-	h.config.Store(&loaded{config: next, at: time.Now()})
+	taken := &loaded{config: next, at: time.Now()}
+	h.sessions.Reconfigure(deskNames(next), next.DefaultDesk, sessionLimits(next.Limits))
+	if err := h.changeDesks(ctx, next); err != nil {
+		taken.problem = "taken in part: " + err.Error()
+		h.log.Error("configuration taken in part", "file", next.File, "problem", err)
+	} else {
+		h.log.Info("configuration taken", "file", next.File, "desks", len(next.Desks))
+	}
+	if door != nil {
+		h.replaceDoor(door)
+	}
+	h.config.Store(taken)
 	return nil
 }
 
-// change goes from one configuration to another. Nothing is changed before
-// everything is known to fit.
-func (h *Host) change(ctx context.Context, before, next *config.Config) error {
+// prepare makes sure that one configuration can follow another. It returns
+// another door for widgets, if they need one.
+func (h *Host) prepare(ctx context.Context, before, next *config.Config) (*api.API, error) {
 	if keys := keepFixed(before, next); len(keys) > 0 {
 		h.log.Warn("some settings are taken at the next start only", "keys", strings.Join(keys, ", "))
 	}
@@ -67,44 +83,36 @@ func (h *Host) change(ctx context.Context, before, next *config.Config) error {
 	}
 	byDesk, err := h.roster.check(ctx, unlike)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if problems := slices.Concat(byDesk...); len(problems) > 0 {
 		problems.Sort()
-		return problems
+		return nil, problems
 	}
-	var door *api.API
-	if !sameDoor(before, next) {
-		verifier, err := loadVerifier(next)
-		if err != nil {
-			return err
-		}
-		if door, err = h.newAPI(next, verifier); err != nil {
-			return err
-		}
+	if sameDoor(before, next) {
+		return nil, nil
 	}
-
-	h.sessions.Reconfigure(deskNames(next), next.DefaultDesk, sessionLimits(next.Limits))
-	if err := h.changeDesks(ctx, next); err != nil {
-		return err
+	verifier, err := loadVerifier(next)
+	if err != nil {
+		return nil, err
 	}
-	if door != nil {
-		h.replaceDoor(door)
-	}
-	h.log.Info("configuration taken", "file", next.File, "desks", len(next.Desks))
-	return nil
+	return h.newAPI(next, verifier)
 }
 
-// changeDesks has the desks be those of a configuration.
+// changeDesks has the desks be those of a configuration. The error names each
+// that goes on as it was.
 func (h *Host) changeDesks(ctx context.Context, next *config.Config) error {
 	var all, added []*served
+	var failed []error
 	for _, d := range next.Desks {
 		s := h.desks.find(d.Name)
 		if s == nil {
 			s = newServed(d, h.deskOptions(next, d))
 			added = append(added, s)
 		} else if err := s.Reconfigure(ctx, h.deskOptions(next, d)); err != nil {
-			return err
+			failed = append(failed, fmt.Errorf("desk %q goes on as it was: %w", d.Name, err))
+			all = append(all, s)
+			continue
 		}
 		all = append(all, &served{Desk: s.Desk, config: d, stop: s.stop, ended: s.ended})
 	}
@@ -120,7 +128,7 @@ func (h *Host) changeDesks(ctx context.Context, next *config.Config) error {
 			s.end()
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // replaceDoor has new calls and sockets come through another door. Those of the

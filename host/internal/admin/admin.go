@@ -104,7 +104,8 @@ type Plugin struct {
 type Config struct {
 	// Loaded is when the one that holds was read.
 	Loaded time.Time
-	// Problem is why the file as it is now was not taken; empty if it was.
+	// Problem says that the file as it is now was not taken, or not all of it, and
+	// why; empty if it was.
 	Problem string
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
@@ -27,8 +28,9 @@ func wireContext(c *recordv1.UserContext) *deskv1.UserContext {
 	}
 }
 
+// recordContext returns nil if nothing is known of the user, as is common.
 func recordContext(c Context) *recordv1.UserContext {
-	return &recordv1.UserContext{
+	out := &recordv1.UserContext{
 		UserId:             c.UserID,
 		UserVerified:       c.UserVerified,
 		UserName:           c.UserName,
@@ -36,6 +38,10 @@ func recordContext(c Context) *recordv1.UserContext {
 		Locale:             c.Locale,
 		AssistantSessionId: c.AssistantSessionID,
 	}
+	if proto.Size(out) == 0 {
+		return nil
+	}
+	return out
 }
 
 func wireState(s *recordv1.ResumeState) *deskv1.ResumeState {

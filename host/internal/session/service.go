@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/deskhost/deskhost/host/internal/desk"
 	"github.com/deskhost/deskhost/host/internal/journal"
@@ -417,8 +416,8 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*Created, erro
 	sh := s.shard(head.GetId())
 	err := s.await(ctx, sh, func() error {
 		ses := newSession(head)
-		head.CreatedAt = timestamppb.New(sh.wall)
 		sh.use(ses)
+		head.CreatedAt = head.UsedAt
 		sh.sessions[head.GetId()] = ses
 		sh.dirty(ses)
 		expires = sh.wall.Add(s.limits().SessionTTL)

@@ -70,8 +70,10 @@ type chat struct {
 	// seen holds the events that the chat has had; nil: not loaded.
 	seen seenSet
 
-	// outs are the user's messages that have no outcome yet, oldest first.
-	outs []*out
+	// outs are the user's messages that have no outcome yet, oldest first; taken
+	// holds the ids of all messages that the user has sent in the chat.
+	outs  []*out
+	taken seenSet
 
 	// News for the desk that is only worth its latest value.
 	update, typing, read note
@@ -210,6 +212,7 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 			Start:       recordStart(req),
 		},
 		seen:        make(seenSet),
+		taken:       make(seenSet),
 		since:       sh.now,
 		awaySince:   sh.now,
 		signInToken: req.SignInToken,
@@ -287,6 +290,7 @@ func (sh *shard) takeMessage(s *session, m Message, outcome chan<- Sent) (Sent, 
 	sh.append(s, c.id(), &recordv1.Entry{Body: &recordv1.Entry_UserMessage{UserMessage: o.entry}})
 	o.record.Seq = s.lastSeq
 	c.outs = append(c.outs, o)
+	c.taken.add(m.ID)
 	sh.step(c)
 	if o.record.GetState() == recordv1.OutState_OUT_STATE_WAITING {
 		sh.batch.PutOut(c.id(), o.record) // otherwise the mark has been written
@@ -307,6 +311,9 @@ func messageHash(text string, data []byte) []byte {
 // such message, and the message itself while it has no outcome.
 func (sh *shard) message(chatID, id string) (*out, *recordv1.OutMessage, error) {
 	if c := sh.chats[chatID]; c != nil {
+		if !c.taken.has(id) {
+			return nil, nil, nil
+		}
 		for _, o := range c.outs { // of this very turn, perhaps: not in the journal yet
 			if o.record.GetId() == id {
 				return o, o.record, nil

@@ -25,7 +25,7 @@ func (sh *shard) loadChat(id string) error {
 		return errors.New("its session is not in the journal")
 	}
 	sh.svc.remember(head.GetDesk())
-	c := &chat{s: s, head: head, since: sh.now, endedAt: sh.now, awaySince: sh.now, quiet: true}
+	c := &chat{s: s, head: head, taken: make(seenSet), since: sh.now, endedAt: sh.now, awaySince: sh.now, quiet: true}
 	sh.allowCalls(c)
 	switch state, err := j.State(id); {
 	case err == nil:
@@ -35,6 +35,7 @@ func (sh *shard) loadChat(id string) error {
 	}
 	var records []*recordv1.OutMessage
 	if err := j.Outs(id, func(m *recordv1.OutMessage) bool {
+		c.taken.add(m.GetId())
 		if pending(m.GetState()) {
 			records = append(records, m)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -96,8 +97,6 @@ func call[Req proto.Message, Resp any](
 		return none, g.unsent(method, deskv1.FailureKind_FAILURE_KIND_INVALID,
 			fmt.Errorf("the request has %d bytes, at most %d are allowed", size, deskv1.MaxMessageBytes))
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.limits.CallTimeout)
-	defer cancel()
 	select {
 	case g.slots <- struct{}{}:
 		defer func() { <-g.slots }()
@@ -113,11 +112,22 @@ func call[Req proto.Message, Resp any](
 	if err := ctx.Err(); err != nil {
 		return none, g.unsent(method, deskv1.FailureKind_FAILURE_KIND_RETRY, err)
 	}
+	growStack()
 	resp, err := do(ctx, req)
 	if err != nil {
 		return none, g.callError(method, err)
 	}
 	return resp, nil
+}
+
+// growStack makes room on the goroutine's stack for what gRPC needs, at once and
+// while there is little on it: most calls have a goroutine of their own, whose small
+// stack would grow twice in the depth of gRPC, and each frame be copied.
+//
+//go:noinline
+func growStack() {
+	var room [5 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // checkState drops a resume state that breaks the rules from an answer. The call

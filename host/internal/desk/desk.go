@@ -68,9 +68,7 @@ type Limits struct {
 	// StartTimeout bounds the start of a process up to its handshake, and
 	// Describe after it; ConfigureTimeout bounds Configure.
 	StartTimeout, ConfigureTimeout time.Duration
-	// CallTimeout bounds a call whose ctx allows more; CallsInFlight is how many
-	// may be open, more wait.
-	CallTimeout   time.Duration
+	// CallsInFlight is how many calls may be open; more wait.
 	CallsInFlight int
 	// Window is how many events may wait for their acknowledgement, a quarter of
 	// them of one chat.
@@ -99,7 +97,6 @@ func DefaultLimits() Limits {
 		Process:           process.DefaultLimits(),
 		StartTimeout:      30 * time.Second,
 		ConfigureTimeout:  30 * time.Second,
-		CallTimeout:       time.Minute,
 		CallsInFlight:     1024,
 		Window:            deskv1.DefaultWindow,
 		HealthInterval:    10 * time.Second,

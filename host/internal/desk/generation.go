@@ -9,8 +9,8 @@ import (
 )
 
 // Generation is one run of a desk's process, from ready to its end. Its calls
-// may be made concurrently, each waits for no longer than its ctx, and each
-// fails with a [*CallError].
+// may be made concurrently, each waits for no longer than its ctx, which must have
+// a deadline, and each fails with a [*CallError].
 type Generation interface {
 	// Desk is the desk's name; Number counts its generations from 1 over the
 	// life of the host.

@@ -43,6 +43,10 @@ func (s *server) serverOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(deskv1.MaxMessageBytes),
 		grpc.MaxSendMsgSize(deskv1.MaxMessageBytes),
+		// Without windows that are set, gRPC measures the connection by a ping with
+		// what it receives, which wakes both sides once more.
+		grpc.StaticStreamWindowSize(deskv1.MaxMessageBytes),
+		grpc.StaticConnWindowSize(deskv1.MaxMessageBytes),
 		grpc.ChainUnaryInterceptor(s.guardCall),
 		grpc.ChainStreamInterceptor(s.guardStream),
 	}

@@ -129,6 +129,10 @@ func dial(addr net.Addr, cfg *goplugin.ClientConfig) (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
 		grpc.WithIdleTimeout(0),
+		// Without windows that are set, gRPC measures the connection by a ping with
+		// what it receives, which wakes both sides once more.
+		grpc.WithStaticStreamWindowSize(deskv1.MaxMessageBytes),
+		grpc.WithStaticConnWindowSize(deskv1.MaxMessageBytes),
 	)
 }
 

@@ -68,7 +68,8 @@ func Open(dir string, o Options) (*Store, error) {
 			Levels: [7]pebble.LevelOptions{{FilterPolicy: bloom.FilterPolicy(10)}},
 			// A burst of chats writes all over the key space, and what is written out
 			// is soon merged with all that lies below it: half of a busy host's work,
-			// with Pebble's defaults. It costs 16 MB of memory, and as much of log.
+			// with Pebble's defaults. It costs 16 MB of memory, and four times as much
+			// of log.
 			MemTableSize:          16 << 20,
 			L0CompactionThreshold: 16,
 			L0StopWritesThreshold: 48,

@@ -14,6 +14,8 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -139,11 +141,8 @@ func (d *Desk) Configure(ctx context.Context, req *sdk.ConfigureRequest) error {
 // probe finds a wrong deployment, credential or queue.
 func (d *Desk) probe(ctx context.Context) error {
 	invalid := func(err error, remedy string) error {
-		f := failure(err)
+		f := unserved(err)
 		if e := (*cloud.Error)(nil); !errors.As(err, &e) || e.Status < 400 || e.Status >= 500 || f.Kind == sdk.Retry {
-			if f.Kind == sdk.OutcomeUnknown {
-				f.Kind = sdk.Retry // nothing was asked for that could have an effect
-			}
 			return f
 		}
 		return sdk.Fail(sdk.Invalid, "%s: %w", remedy, err)
@@ -188,6 +187,15 @@ func (d *Desk) probeWebchat(ctx context.Context) error {
 	}
 	if e := (*cloud.Error)(nil); d.config.SignIn && errors.As(err, &e) && e.Code == codeAuthRequired {
 		return nil // all but the user is known
+	}
+	return unserved(err)
+}
+
+// unserved is failure for calls of Configure: nothing was asked for that could have
+// an effect, and an address that does not exist has been misspelt.
+func unserved(err error) *sdk.Failure {
+	if dns := (*net.DNSError)(nil); errors.As(err, &dns) && dns.IsNotFound {
+		return sdk.Fail(sdk.Invalid, "region, api_url, proxy: there is no host %s; compare the region with the address of your admin pages (%w)", dns.Name, err)
 	}
 	f := failure(err)
 	if f.Kind == sdk.OutcomeUnknown {
@@ -276,9 +284,15 @@ func (d *Desk) guest(id string, user *sdk.UserContext, req *sdk.StartChatRequest
 		token = req.SignInToken
 	}
 	if d.messaging != nil {
-		return &messaging{client: d.messaging, log: d.log, chatID: id, start: req != nil, signInToken: token, attributes: attributesOf(id, user)}
+		return &messaging{
+			client: d.messaging, log: d.log, chatID: id, connectTime: d.timeouts.connect,
+			start: req != nil, signInToken: token, attributes: attributesOf(id, user),
+		}
 	}
-	g := &chatGuest{client: d.chat, log: d.log, answer: d.timeouts.answer, members: map[string]*webchat.Member{}, told: noticeOf(user)}
+	g := &chatGuest{
+		client: d.chat, log: d.log, connectTime: d.timeouts.connect, answer: d.timeouts.answer,
+		members: map[string]*webchat.Member{}, told: noticeOf(user),
+	}
 	if req != nil {
 		g.create = d.config.webchat(cmp.Or(user.User.Name, anonymous))
 		g.create.MemberInfo.CustomFields = attributesOf(id, user)
@@ -458,16 +472,24 @@ func (d *Desk) Drain(ctx context.Context) error {
 	d.mu.Lock()
 	d.stopReading() // under the lock: no chat is opened after it
 	d.mu.Unlock()
-	d.readers.Wait() // they end at once: each of their calls ends with reading
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.readers.Wait()
+	}()
 	var errs []error
+	select {
+	case <-ended: // soon: each of their calls ends with reading
+	case <-ctx.Done():
+		errs = append(errs, fmt.Errorf("stop reading from the vendor: %w", ctx.Err()))
+	}
 	chats := d.all(func(*chat) bool { return true })
 	for _, c := range chats {
 		errs = append(errs, c.flush(ctx))
 	}
 	d.stopLife()
 	for _, c := range chats {
-		// No Emit waits any more.
-		errs = append(errs, c.flush(context.WithoutCancel(ctx)))
+		c.hush()
 		c.close(sdk.Fail(sdk.Retry, "the plugin is about to end"))
 	}
 	return errors.Join(errs...)

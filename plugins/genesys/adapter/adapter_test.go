@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -316,6 +317,38 @@ func newHostFrom(t *testing.T, w *world) *sdk.ResumeState {
 	w.host = desktest.NewHost(t)
 	w.desk = w.process()
 	return state
+}
+
+// TestALongHistory takes longer to read than a connection may take to make.
+func TestALongHistory(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldBehind(t, mode, genesystest.Options{}, func(simulator http.Handler) http.Handler {
+				return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/messages") {
+						select {
+						case <-time.After(1200 * time.Millisecond):
+						case <-r.Context().Done():
+						}
+					}
+					simulator.ServeHTTP(rw, r)
+				})
+			})
+			w.start("c")
+			w.do(says("c", "before"))
+			w.tells("c", "before")
+			crash(w.desk)
+			w.do(says("c", "missed"))
+			w.config["timeouts"] = map[string]any{"connect": "1s"}
+			state := newHostFrom(t, w)
+			if err := w.desk.ResumeChat(t.Context(), &sdk.ResumeChatRequest{ChatID: "c", Attempt: 1, State: state}); err != nil {
+				t.Fatal(err)
+			}
+			w.tells("c", "missed")
+		})
+	}
 }
 
 // TestUnclearSends has messages arrive whose answer gets lost.
@@ -793,6 +826,54 @@ func TestConfigureNamesWhatIsWrong(t *testing.T) {
 			t.Errorf("%s, a wrong %s: %v", c.mode, c.key, err)
 		}
 		crash(d)
+	}
+}
+
+// TestARegionThatDoesNotExist is a mistake in the configuration, and not the vendor
+// being away.
+func TestARegionThatDoesNotExist(t *testing.T) {
+	resolver := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = resolver })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: nameServer(t)}
+	for _, mode := range modes {
+		host := desktest.NewHost(t)
+		d := adapter.New(host)
+		err := configure(t, d, map[string]any{
+			"mode": mode, "region": "mypurecloud.example", "deployment_id": "d", "organization_id": "o", "queue": "q",
+		})
+		if kind(err) != sdk.Invalid || !strings.Contains(err.Error(), "region") || !strings.Contains(err.Error(), ".mypurecloud.example") {
+			t.Errorf("%s: %v", mode, err)
+		}
+		crash(d)
+	}
+}
+
+// nameServer is the way to a name server on loopback that knows of no name.
+func nameServer(t *testing.T) func(ctx context.Context, network, address string) (net.Conn, error) {
+	server, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	t.Cleanup(func() {
+		server.Close()
+		<-ended
+	})
+	go func() {
+		defer close(ended)
+		message := make([]byte, 1500)
+		for {
+			n, from, err := server.ReadFrom(message)
+			if err != nil {
+				return
+			}
+			message[2], message[3] = message[2]|0x80, 3 // an answer: there is no such name
+			message[10], message[11] = 0, 0             // without the question's extension
+			_, _ = server.WriteTo(message[:n], from)
+		}
+	}()
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
 	}
 }
 

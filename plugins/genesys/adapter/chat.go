@@ -31,8 +31,8 @@ type guest interface {
 	// prepare makes what the conversation is found again by, if the state lacks it.
 	// The state is stored before connect is called.
 	prepare(ctx context.Context, st *state) (changed bool, err error)
-	// connect opens a link and reads what happened since the state. An [endedError]
-	// says that the conversation is gone.
+	// connect opens a link and reads what happened since the state, each in a time of
+	// its own. An [endedError] says that the conversation is gone.
 	connect(ctx context.Context, st *state) (link, *past, error)
 	// update learns what is now known of the user. The link may be nil.
 	update(ctx context.Context, l link, user *sdk.UserContext) error
@@ -152,6 +152,14 @@ func (c *chat) flush(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.await(ctx, func() bool { return !c.serving && !c.telling })
+}
+
+// hush returns once nobody tells the host of the chat any more, which is soon after
+// the desk's life has ended.
+func (c *chat) hush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.await(context.Background(), func() bool { return !c.telling }) // there is no end to it but that
 }
 
 // quiesce stops reading, has the host take what was read, and lets the chat go. If

@@ -35,6 +35,8 @@ type messaging struct {
 	client *webmessaging.Client
 	log    hclog.Logger
 	chatID string
+	// connectTime is how long a connection may take.
+	connectTime time.Duration
 	// start says that the session may be made; it is not for a chat that another
 	// process has started.
 	start bool
@@ -70,10 +72,14 @@ func (g *messaging) connect(ctx context.Context, st *state) (link, *past, error)
 	if st.SignedIn && g.signInToken == "" {
 		return nil, nil, &endedError{sdk.ChatOver, "You were signed in; please start a new chat."}
 	}
-	conn, session, err := g.client.Open(ctx, st.Token, g.signInToken)
+	dialing, cancel := context.WithTimeout(ctx, g.connectTime)
+	defer cancel()
+	conn, session, err := g.client.Open(dialing, st.Token, g.signInToken)
 	if err != nil {
 		return nil, nil, putOut(err, false)
 	}
+	ctx, cancel = context.WithTimeout(ctx, missedTime)
+	defer cancel()
 	l := &messagingLink{guest: g, conn: conn, cleared: make(chan *webmessaging.Reply, 1), done: make(chan struct{})}
 	p, err := g.past(ctx, conn, session, st)
 	if err != nil {

@@ -49,7 +49,7 @@ func answering(t *testing.T, answer func(request map[string]any) string) *messag
 		t.Fatal(err)
 	}
 	client := webmessaging.New(cloud.New(cloud.Endpoints{API: u, Sockets: u}, "", nil), "d", time.Minute)
-	return &messaging{client: client, log: hclog.NewNullLogger()}
+	return &messaging{client: client, log: hclog.NewNullLogger(), connectTime: time.Minute}
 }
 
 // TestPutOutWhileConnecting has the vendor close a connection before it is ready.

@@ -19,6 +19,9 @@ const (
 	// crowdedPause is that after the vendor has closed a connection because there
 	// are too many of the session.
 	crowdedPause = 30 * time.Second
+	// missedTime is how long it may take to read what was missed. Nobody reads the link
+	// meanwhile, and one on which nothing is read for as long as silence is lost.
+	missedTime = silence - 10*time.Second
 	// maxDials is how many connections of all chats are made at a time.
 	maxDials = 64
 )
@@ -137,8 +140,6 @@ func (c *chat) connect() (link, error) {
 		return nil, &cloud.Error{Err: c.reading.Err()}
 	}
 	defer func() { <-c.desk.dials }()
-	ctx, cancel := context.WithTimeout(c.reading, c.desk.timeouts.connect)
-	defer cancel()
 
 	c.mu.Lock()
 	st := c.st
@@ -147,7 +148,7 @@ func (c *chat) connect() (link, error) {
 		unclear = nil
 	}
 	c.mu.Unlock()
-	l, p, err := c.guest.connect(ctx, &st)
+	l, p, err := c.guest.connect(c.reading, &st)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,8 @@ type fakeGuest struct {
 	mute bool
 	// broken fails what else a link writes.
 	broken error
+	// deaf, if set, keeps a link that is being read from ending until it is closed.
+	deaf chan struct{}
 }
 
 func (g *fakeGuest) prepare(_ context.Context, st *state) (bool, error) {
@@ -68,6 +70,9 @@ func (l *fakeLink) read(context.Context) ([]occurrence, error) {
 	case o := <-l.happened:
 		return []occurrence{o}, nil
 	case <-l.closed:
+		if l.deaf != nil {
+			<-l.deaf
+		}
 		return nil, errors.New("closed")
 	}
 }
@@ -137,6 +142,25 @@ func unavailable(from, to int) func(int) error {
 
 func text(id string, at time.Time) occurrence {
 	return occurrence{id: id, at: at, listed: true, what: said{parts: []sdk.Part{sdk.Text(id)}}}
+}
+
+// TestDrainEndsInTime though a connection does not.
+func TestDrainEndsInTime(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		g.deaf = make(chan struct{})
+		g.happened <- text("1", time.Unix(100, 0))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		began := time.Now()
+		err := c.desk.Drain(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 5*time.Second {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		if got := story(h); !slices.Equal(got, []string{"1"}) {
+			t.Errorf("the host was told %q", got)
+		}
+		close(g.deaf)
+	})
 }
 
 func TestAShortLossIsNotTold(t *testing.T) {

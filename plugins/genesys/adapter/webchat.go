@@ -32,8 +32,9 @@ const (
 type chatGuest struct {
 	client *webchat.Client
 	log    hclog.Logger
-	// answer is how long the vendor may take to tell of a member.
-	answer time.Duration
+	// connectTime is how long a connection may take, answer how long the vendor may to
+	// tell of a member.
+	connectTime, answer time.Duration
 	// create asks for the conversation; nil for a chat that another process has started.
 	create *webchat.CreateRequest
 	// fresh is set until the first connect to a conversation that this process made.
@@ -74,7 +75,9 @@ func (k *chatKeys) conversation() *webchat.Conversation {
 
 func (g *chatGuest) connect(ctx context.Context, st *state) (link, *past, error) {
 	conv := st.Chat.conversation()
-	stream, err := g.client.Attach(ctx, conv)
+	dialing, cancel := context.WithTimeout(ctx, g.connectTime)
+	defer cancel()
+	stream, err := g.client.Attach(dialing, conv)
 	l, p := &chatLink{guest: g, conv: conv, stream: stream}, new(past)
 	if g.fresh {
 		g.fresh = err != nil
@@ -82,6 +85,8 @@ func (g *chatGuest) connect(ctx context.Context, st *state) (link, *past, error)
 	}
 	// Asked for with the stream attached, so that nothing is missed in between; and
 	// if it cannot be, since that may be because the conversation is over.
+	ctx, cancel = context.WithTimeout(ctx, missedTime)
+	defer cancel()
 	if missed := g.past(ctx, conv, st, p); missed != nil {
 		l.close()
 		return nil, nil, missed

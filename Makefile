@@ -176,7 +176,7 @@ BENCH ?=
 BENCHTIME ?= 1s
 
 .PHONY: bench
-bench: build ## Measure the host beside a floor, in ten minutes; docs/performance.md explains the table
+bench: build ## Measure the host beside a floor, in a quarter of an hour; docs/performance.md explains the table
 	go run ./host/internal/bench $(BENCH)
 
 .PHONY: bench-parts

@@ -9,8 +9,11 @@ import (
 )
 
 const (
-	// sweepEvery is how long the sweeper rests between two passes.
+	// sweepEvery is how long the sweeper rests between two passes, and sweepFirst
+	// behind the first: by then a machine that has just started has set its clock,
+	// and a host that is restarted often gets there.
 	sweepEvery = time.Hour
+	sweepFirst = 10 * time.Minute
 	// sweepLook is how many sessions it looks at, and sweepRemove how many keys
 	// it removes, before it stands back.
 	sweepLook   = 64
@@ -54,10 +57,10 @@ func (w *sweeper) take(sessionID string) {
 
 // run is the sweeper's goroutine.
 func (w *sweeper) run() {
-	for {
+	for rest := sweepFirst; ; rest = sweepEvery {
 		err := w.pass(w.before())
 		if err == nil {
-			err = w.wait(sweepEvery, w.marked)
+			err = w.wait(rest, w.marked)
 		}
 		switch {
 		case errors.Is(err, errStopping):

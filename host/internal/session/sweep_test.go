@@ -33,6 +33,41 @@ func TestExpiredSessionIsKeptForAWhileAndThenRemoved(t *testing.T) {
 	})
 }
 
+// TestHostThatIsRestartedOften removes what expired all the same.
+func TestHostThatIsRestartedOften(t *testing.T) {
+	run(t, func(b *bench) {
+		time.Sleep(b.limits.SessionTTL + keepExpired - time.Hour)
+		for range 2 {
+			b.restart()
+			time.Sleep(20 * time.Minute)
+			if b.keys() == 0 {
+				t.Fatal("a session that is to be kept was removed")
+			}
+		}
+		for range 5 {
+			b.restart()
+			time.Sleep(20 * time.Minute)
+		}
+		if left := b.keys(); left != 0 {
+			t.Errorf("%d keys are left of a session that expired long ago", left)
+		}
+	})
+}
+
+// TestClockThatIsWrongAtTheStart is set right before the sweeper believes it.
+func TestClockThatIsWrongAtTheStart(t *testing.T) {
+	run(t, func(b *bench) {
+		b.step.Store(int64(365 * day))
+		b.restart()
+		time.Sleep(5 * time.Minute)
+		b.step.Store(0)
+		time.Sleep(3 * time.Hour)
+		if b.keys() == 0 {
+			t.Error("a session that nobody has used for three hours was removed")
+		}
+	})
+}
+
 func TestWhatIsInUseIsNotSwept(t *testing.T) {
 	run(t, func(b *bench) {
 		b.limits.AbandonWaiting, b.limits.AbandonConnected, b.limits.JoinTimeout = 1000*day, 1000*day, 1000*day

@@ -507,14 +507,15 @@ func (sh *shard) hold(c *chat) {
 
 // enter gives a chat its turn to be resumed or handed over, or has it wait.
 func (sh *shard) enter(c *chat, d *shardDesk) bool {
-	if d.resuming >= sh.resumes {
+	// A suspect does not queue: where it may go on no other is under way.
+	if !c.suspect() && d.resuming >= sh.resumes {
 		if !c.queued {
 			c.queued = true
 			d.queue = append(d.queue, c)
 		}
 		return false
 	}
-	if !sh.svc.desk(c.deskName()).resumes.enter(c.suspect()) {
+	if !sh.svc.desk(c.deskName()).resumes.enter(c.suspect(), sh.now) {
 		sh.reached(c, sh.now.Add(resumeAgain))
 		return false
 	}

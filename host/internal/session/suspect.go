@@ -10,17 +10,22 @@ import (
 
 // A chat that crashes its adapter whenever it is resumed must not take the desk's
 // other chats along. One that was being resumed at two crashes is suspect: it is
-// resumed last, with no other beside it. If there is a third, it was the chat, and
-// it is ended. Telling the desk so may crash it too, so that is tried once, and
-// after a pause: a desk that crashes too often in a short time is not started
-// again. A message that the process had at three crashes is given up.
+// resumed last, with no other beside it. Where others fail to be resumed again and
+// again, they wait for one such chat a minute. If there is a third crash, it was
+// the chat, and it is ended. Telling the desk so may crash it too, so that is tried
+// once, and after a pause: a desk that crashes too often in a short time is not
+// started again. A message that the process had at three crashes is given up.
 const (
 	suspectCrashes = 2
 	mostCrashes    = 3
 	// suspectWait is how long after a generation has become ready its suspects
-	// wait for the others to begin; resumeAgain when to ask again whether there is
-	// room.
+	// wait for the others to begin, suspectTurn how long until no other may begin
+	// before one of them has; resumeAgain when to ask again whether there is room.
+	// One that has not asked for suspectGone waits no longer: its chat has ended, or
+	// the process has.
 	suspectWait = 2 * time.Second
+	suspectTurn = time.Minute
+	suspectGone = 10 * resumeAgain
 	// crashPause is how long a chat that was ended by crashes waits for EndChat. By
 	// then the desk no longer counts them.
 	crashPause  = 10 * time.Minute
@@ -77,14 +82,27 @@ type resumes struct {
 	mu       sync.Mutex
 	underWay int
 	alone    bool // the one that is under way is suspect
+	// since is when a suspect first asked in vain, asked when one last did.
+	since, asked time.Time
 }
 
 // enter tells whether a chat may be resumed now. Leave follows if so.
-func (r *resumes) enter(alone bool) bool {
+func (r *resumes) enter(alone bool, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.alone || alone && r.underWay > 0 {
+	waited := now.Sub(r.asked) < suspectGone
+	switch {
+	case alone && r.underWay > 0:
+		if !waited {
+			r.since = now
+		}
+		r.asked = now
 		return false
+	case r.alone, waited && !alone && now.Sub(r.since) >= suspectTurn:
+		return false
+	}
+	if alone {
+		r.asked = time.Time{} // another that waits will ask again
 	}
 	r.underWay++
 	r.alone = alone

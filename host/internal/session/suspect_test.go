@@ -286,3 +286,43 @@ func TestSuspectThatEndsStaysAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestSuspectHasItsTurn though others fail to be resumed all the time.
+func TestSuspectHasItsTurn(t *testing.T) {
+	run(t, func(b *bench) {
+		b.forHours()
+		b.limits.DeskAwayLimit = 24 * time.Hour
+		b.restart()
+		g := b.generation()
+		poison := b.chat(g)
+		g.down()
+		b.crashes(poison, "resume")
+		b.crashes(poison, "resume")
+		g = b.generation()
+		b.others(400)
+		g.down() // before it was the suspect's turn
+		last := b.generation(func(g *fake) {
+			g.answer = func(ctx context.Context, c call) error {
+				if c.name != "resume" || c.chat == poison {
+					return nil
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(9 * time.Second):
+				}
+				return fail(retry)
+			}
+		})
+		time.Sleep(50 * time.Second)
+		if slices.Contains(last.resumed(), poison) {
+			t.Error("the suspect was not the last")
+		}
+		time.Sleep(time.Minute)
+		b.wantLog("requested", "started", "joined Ada", "away", "back")
+		before := len(last.resumed())
+		time.Sleep(time.Minute)
+		if len(last.resumed()) == before {
+			t.Error("no other chat was resumed after it")
+		}
+	})
+}

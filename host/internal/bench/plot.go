@@ -21,6 +21,8 @@ type chart struct {
 	// one before.
 	even  bool
 	lines []line
+	// quantities are what the lines show, of one subject or several.
+	quantities []string
 }
 
 type line struct {
@@ -38,7 +40,7 @@ const (
 	legend                       = 34 // for each line
 )
 
-// dashes tell the quantities of a subject apart.
+// dashes tell quantities apart, colours subjects.
 var dashes = []string{"", "6 4", "2 3", "10 3 2 3", "14 5", "6 2 2 2 2 2"}
 
 var colors = map[string]string{floorSubject: "#8a8a8a", beforeSubject: "#c77d0a", hostSubject: "#1261c4"}
@@ -77,13 +79,10 @@ func (c *chart) add(subject, what string, x, y float64) {
 	i := slices.IndexFunc(c.lines, func(l line) bool { return l.name == name })
 	if i < 0 {
 		i = len(c.lines)
-		same := 0
-		for _, l := range c.lines {
-			if l.color == colors[subject] {
-				same++
-			}
+		if !slices.Contains(c.quantities, what) {
+			c.quantities = append(c.quantities, what)
 		}
-		c.lines = append(c.lines, line{name: name, color: colors[subject], dashes: dashes[same%len(dashes)]})
+		c.lines = append(c.lines, line{name: name, color: colors[subject], dashes: dashes[slices.Index(c.quantities, what)%len(dashes)]})
 	}
 	c.lines[i].points = append(c.lines[i].points, [2]float64{x, y})
 	slices.SortFunc(c.lines[i].points, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })

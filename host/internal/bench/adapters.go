@@ -101,7 +101,7 @@ func (m *adapters) measure(r *run) error {
 func (m *adapters) openChats(r *run, a adapter) (float64, error) {
 	var url string
 	if a.simulator != nil {
-		simulator, err := startSimulator(a.simulator)
+		simulator, err := r.startSimulator(a.simulator)
 		if err != nil {
 			return 0, err
 		}
@@ -132,6 +132,6 @@ func (m *adapters) openChats(r *run, a adapter) (float64, error) {
 }
 
 // startSimulator runs the desk of a vendor, at an address of its own choice.
-func startSimulator(command []string, more ...string) (*server, error) {
-	return start("", "", command[0], slices.Concat(command[1:], []string{"--listen", "127.0.0.1:0"}, more)...)
+func (r *run) startSimulator(command []string, more ...string) (*server, error) {
+	return r.launch("", "", command[0], slices.Concat(command[1:], []string{"--listen", "127.0.0.1:0"}, more)...)
 }

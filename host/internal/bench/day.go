@@ -125,8 +125,8 @@ func (m *dayInSmall) pass(r *run, subject string) ([]second, error) {
 		what, unit string
 		value      float64
 	}{
-		{"chats", "in the day", float64(came)},
-		{"answers", "in the day", float64(len(d.answers))},
+		{"chats in the day", "", float64(came)},
+		{"answers in the day", "", float64(len(d.answers))},
 		{"answer: p50", "ms", milliseconds(d.answers[len(d.answers)/2])},
 		{"answer: p99", "ms", milliseconds(d.answers[len(d.answers)*99/100])},
 		{"answer: p99 of the usual second", "ms", d.calm()},

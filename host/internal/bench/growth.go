@@ -91,15 +91,7 @@ func (m *growth) troubles(r *run, subject string, round, chats int) error {
 	}
 	note("plugin killed: to all resumed, since its new start", linear, resumed.Sub(started))
 
-	ready, all, err := c.killHost(chats)
-	if err != nil {
-		return err
-	}
-	note("host killed: to ready", linear, ready)
-	note("host killed: to all resumed", linear, all)
-	memory, err := usage.Memory(c.host.cmd.Process.Pid)
-	r.note(row{What: "host killed: memory of the next", At: chats, Of: "chats", Unit: "MiB"}, subject, round, memory/(1<<20))
-	return err
+	return c.killHost(r, row{What: "host killed", At: chats, Of: "chats", Aim: linear}, subject, round, chats)
 }
 
 // openAmong is how many chats are open among more and more sessions.
@@ -122,17 +114,32 @@ func (m *growth) amongSessions(r *run, subject string, round, sessions int) erro
 	if err := c.openChats(openAmong); err != nil {
 		return err
 	}
-	ready, resumed, err := c.killHost(openAmong)
+	return c.killHost(r, row{What: "host with 1,000 open chats killed", At: sessions, Of: "sessions", Aim: noSlower}, subject, round, openAmong)
+}
+
+// killHost kills the host and notes when the next is ready, when it serves all
+// chats, and its memory then.
+func (c *centre) killHost(r *run, at row, subject string, round, chats int) (err error) {
+	c.host.kill()
+	began := time.Now()
+	if c.host, err = c.host.again(); err != nil {
+		return err
+	}
+	ready := time.Now()
+	resumed, err := c.host.awaitDesk(serves(chats, 1))
 	if err != nil {
 		return err
 	}
-	at := row{What: "host with 1,000 open chats killed: to ready", At: sessions, Of: "sessions", Unit: "ms", Aim: noSlower}
-	r.note(at, subject, round, milliseconds(ready))
-	at.What = "host with 1,000 open chats killed: to all resumed"
-	r.note(at, subject, round, milliseconds(resumed))
-	memory, err := usage.Memory(c.host.cmd.Process.Pid)
-	r.note(row{What: "host with 1,000 open chats killed: memory of the next", At: sessions, Of: "sessions", Unit: "MiB"}, subject, round, memory/(1<<20))
-	return err
+	what := at.What
+	at.What, at.Unit = what+": to ready", "ms"
+	r.note(at, subject, round, milliseconds(ready.Sub(began)))
+	at.What = what + ": to all resumed"
+	r.note(at, subject, round, milliseconds(resumed.Sub(began)))
+	if memory, err := usage.Memory(c.host.cmd.Process.Pid); err == nil { // there is none but on Linux
+		at.What, at.Unit, at.Aim = what+": memory of the next", "MiB", ""
+		r.note(at, subject, round, memory/(1<<20))
+	}
+	return nil
 }
 
 // expect puts what the least number's figure makes one expect of each number
@@ -169,7 +176,7 @@ func (r *run) startCentre(subject, script string) (*centre, error) {
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		return nil, err
 	}
-	mock, err := startSimulator(mockDesk, "--script", file)
+	mock, err := r.startSimulator(mockDesk, "--script", file)
 	if err != nil {
 		return nil, err
 	}
@@ -192,17 +199,4 @@ func (c *centre) openChats(n int) error {
 		_, _, err := c.host.chat()
 		return err
 	})
-}
-
-// killHost kills the host and starts it again, and tells how long it took to be
-// ready, and to serve all chats.
-func (c *centre) killHost(chats int) (ready, resumed time.Duration, err error) {
-	c.host.kill()
-	began := time.Now()
-	if c.host, err = c.host.again(); err != nil {
-		return 0, 0, err
-	}
-	ready = time.Since(began)
-	at, err := c.host.awaitDesk(serves(chats, 1))
-	return ready, at.Sub(began), err
 }

@@ -31,6 +31,7 @@ var address = regexp.MustCompile(`http://[^\s,/]+`)
 // server is a process that serves at an address: a host, the floor's, or the
 // desk that a vendor's simulator plays.
 type server struct {
+	run     *run
 	subject string
 	dir     string // of a host
 	cmd     *exec.Cmd
@@ -100,17 +101,17 @@ func allowFiles(n uint64) error {
 	return nil
 }
 
-// start runs a program and waits for the line that tells its address, and that
+// launch runs a program and waits for the line that tells its address, and that
 // of a host's operators behind it.
-func start(subject, dir, program string, args ...string) (*server, error) {
-	s := &server{subject: subject, dir: dir, cmd: exec.Command(program, args...)}
+func (r *run) launch(subject, dir, program string, args ...string) (*server, error) {
+	s := &server{run: r, subject: subject, dir: dir, cmd: exec.Command(program, args...)}
 	var stderr bytes.Buffer
 	s.cmd.Stderr = &stderr
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cmd.Start(); err != nil {
+	if err := r.startProcess(s.cmd); err != nil {
 		return nil, err
 	}
 	late := time.AfterFunc(patience, func() { _ = s.cmd.Process.Kill() }) // which ends its output
@@ -145,7 +146,7 @@ func (s *server) kill() {
 // had. On an error the ended server is returned, to be stopped once more without
 // harm.
 func (s *server) again() (*server, error) {
-	next, err := start(s.subject, s.dir, s.cmd.Path, s.cmd.Args[1:]...)
+	next, err := s.run.launch(s.subject, s.dir, s.cmd.Path, s.cmd.Args[1:]...)
 	if err != nil {
 		return s, err
 	}
@@ -233,7 +234,7 @@ func (r *run) startHost(subject, plugins string, desks []deskConfig) (*server, e
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return nil, err
 	}
-	return start(subject, dir, binary, "run", "--config", file)
+	return r.launch(subject, dir, binary, "run", "--config", file)
 }
 
 // freePort finds an address for a host that is stopped and started again: below
@@ -261,7 +262,7 @@ func (r *run) startFloor() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return start(floorSubject, dir, self, "-floor", dir)
+	return r.launch(floorSubject, dir, self, "-floor", dir)
 }
 
 // deskStatus is what operators are told of a desk.

@@ -19,10 +19,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/deskhost/deskhost/host/internal/process"
@@ -98,6 +100,13 @@ func main() {
 	if err != nil {
 		exit(err)
 	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // ends with the bench
+		told := <-signals
+		r.abandon()
+		exit(fmt.Errorf("ended by %s before all was measured; samples so far are in %s", told, *out))
+	}()
 	for _, p := range parts {
 		if !slices.Contains(wanted, p.name) {
 			continue

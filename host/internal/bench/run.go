@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -77,6 +78,9 @@ type run struct {
 	machine machine
 	data    *os.File
 	samples []sample
+
+	mu        sync.Mutex
+	processes []*os.Process // all that were started
 }
 
 func newRun(binary, before, out string, rounds int) (*run, error) {
@@ -123,6 +127,27 @@ func (m machine) String() string {
 
 // folder makes a new folder for the files of a process.
 func (r *run) folder() (string, error) { return os.MkdirTemp(r.dir, "process-") }
+
+// startProcess starts a process that abandon ends.
+func (r *run) startProcess(cmd *exec.Cmd) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	r.processes = append(r.processes, cmd.Process)
+	return nil
+}
+
+// abandon ends all processes and removes their files, for a bench that has to
+// end now. No process is started after it.
+func (r *run) abandon() {
+	r.mu.Lock() // for good
+	for _, p := range r.processes {
+		_ = p.Kill() // most have ended
+	}
+	_ = os.RemoveAll(r.dir)
+}
 
 // note takes a sample. One that is lost on its way to the disk fails the run at
 // its end.

@@ -60,15 +60,14 @@ func (d Desk) Notes() []string {
 	}
 	notes := slices.DeleteFunc([]string{d.Waiting, d.PluginProblem, failed}, func(s string) bool { return s == "" })
 	for _, g := range d.Generations {
-		what := "whose chats go over to the newest"
+		what := "still has %d of %d chats, which go over to the newest one by one"
 		switch {
 		case g.State == desk.StateReady, g.Chats == 0:
 			continue
 		case g.State == desk.StateDraining:
-			what = "which keeps its chats until they end"
+			what = "keeps %d of %d chats until they end"
 		}
-		notes = append(notes, fmt.Sprintf("generation %d (version %s, pid %d) still has %d of %d chats, %s",
-			g.Number, g.Version, g.Pid, g.Chats, d.Chats, what))
+		notes = append(notes, fmt.Sprintf("generation %d (version %s, pid %d) "+what, g.Number, g.Version, g.Pid, g.Chats, d.Chats))
 	}
 	return notes
 }

@@ -155,6 +155,32 @@ func TestStatusPage(t *testing.T) {
 	}
 }
 
+// TestStatusPageOfADeskInTrouble: a planned replacement is no trouble, a crash is,
+// and so are chats that nobody serves.
+func TestStatusPageOfADeskInTrouble(t *testing.T) {
+	d := support
+	d.State, d.Pid, d.Restarts, d.Crashes = desk.StateBackingOff, 0, 17, 4
+	next := since.Add(8 * time.Second)
+	d.NextStart = &next
+	d.Chats, d.ChatsAway = 3, 2
+	d.Generations = []desk.GenerationStatus{
+		{Number: 8, State: desk.StateDraining, Version: "1.2.2", Pid: 4700, Chats: 1},
+	}
+	_, _, body := get(t, options(d), "http://127.0.0.1/")
+	for _, want := range []string{
+		">backing_off<small>since 2026-01-02 03:04:05<br>next start 03:04:13</small>",
+		`<td class="number">4</td>`, `<td class="number">3<small>2 not served now</small></td>`,
+		"generation 8 (version 1.2.2, pid 4700) keeps 1 of 3 chats until they end",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	if strings.Contains(body, ">17<") {
+		t.Error("processes that were replaced are counted")
+	}
+}
+
 func TestWhoMayRead(t *testing.T) {
 	const token = "0123456789abcdef"
 	bearer := func(token string) func(*http.Request) {

@@ -7,6 +7,9 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -77,6 +80,31 @@ func TestGrowthIsHeldToItsLeastNumber(t *testing.T) {
 		if got, _ := r.median(at, floorSubject); got != want {
 			t.Errorf("%s: %v is expected, want %v", at.name(), got, want)
 		}
+	}
+}
+
+func TestProcessesAreLaunchedAndAbandoned(t *testing.T) {
+	t.Parallel()
+	r := &run{dir: filepath.Join(t.TempDir(), "run")}
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.launch(hostSubject, r.dir, "sh", "-c", "echo no address; echo the reason >&2"); err == nil || !strings.Contains(err.Error(), "the reason") {
+		t.Errorf("a program that does not start: %v", err)
+	}
+	s, err := r.launch(hostSubject, r.dir, "sh", "-c", "echo widgets at http://127.0.0.1:1, operators at http://127.0.0.1:2; exec sleep 60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.url != "http://127.0.0.1:1" || s.admin != "http://127.0.0.1:2" {
+		t.Errorf("it is at %s and %s", s.url, s.admin)
+	}
+	r.abandon()
+	if err := s.cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("the process ends with %v", err)
+	}
+	if _, err := os.Stat(r.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its files are there: %v", err)
 	}
 }
 

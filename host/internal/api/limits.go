@@ -32,8 +32,8 @@ type Limits struct {
 	Call time.Duration
 	// SocketWrite is how long a slow reader may block one write.
 	SocketWrite time.Duration
-	// PingInterval is the time between signs of life on a socket; one that has
-	// been silent for two and a half of them is dropped.
+	// PingInterval is the time between pings on a socket; one that has answered
+	// none of the last two is dropped when the next is due.
 	PingInterval time.Duration
 }
 

@@ -18,6 +18,9 @@ const (
 	// messages the connection.
 	maxInbound = 1024
 	maxUnasked = 64
+	// maxUnanswered bounds the pings that a client leaves without an answer. When
+	// the next is due it is dropped.
+	maxUnanswered = 2
 	// closeWait is how long a client may take to answer a close frame.
 	closeWait = 2 * time.Second
 	// closeGone is the close code, of the range for private use, that says that
@@ -71,11 +74,12 @@ type socket struct {
 	feed      session.Feed
 	conn      conn
 
-	mu      sync.Mutex
-	due     uint8
-	writing bool // a writer runs
-	ending  bool // a close frame has been sent, or is about to be
-	gone    bool // the reader has ended
+	mu         sync.Mutex
+	due        uint8
+	unanswered uint8 // pings since the last pong
+	writing    bool  // a writer runs
+	ending     bool  // a close frame has been sent, or is about to be
+	gone       bool  // the reader has ended
 }
 
 func (a *API) serveSocket(w http.ResponseWriter, r *http.Request, sub subscription, at place) {
@@ -94,8 +98,7 @@ func (a *API) serveSocket(w http.ResponseWriter, r *http.Request, sub subscripti
 		return
 	}
 	s.feed, s.conn = feed, newGorilla(c)
-	s.extend()
-	s.conn.OnPong(s.extend)
+	s.conn.OnPong(s.pong)
 	s.post(dueNews)
 	a.listeners.add(at, s)
 	// Returning from here frees all that belongs to the request.
@@ -221,13 +224,26 @@ func (s *socket) post(due uint8) {
 	}
 }
 
-// extend gives the client time until the next pong.
-func (s *socket) extend() {
+// ping asks for a ping to be written, and drops a client that answers none. So
+// nothing waits for its pong: a deadline of its connection would be a timer for
+// each socket, and all of those together keep the runtime from tidying up the
+// timers of calls that have long ended.
+func (s *socket) ping() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ending {
-		_ = s.conn.SetReadDeadline(time.Now().Add(s.listeners.limits.PingInterval * 5 / 2))
+	s.unanswered++
+	silent := s.unanswered > maxUnanswered
+	s.mu.Unlock()
+	if silent {
+		s.cut()
+		return
 	}
+	s.post(duePing)
+}
+
+func (s *socket) pong() {
+	s.mu.Lock()
+	s.unanswered = 0
+	s.mu.Unlock()
 }
 
 // release gives back what the socket holds. No goroutine of it is left but the
@@ -238,7 +254,6 @@ func (s *socket) release() {
 }
 
 func (s *socket) wake() { s.post(dueNews) }
-func (s *socket) ping() { s.post(duePing) }
 func (s *socket) end()  { s.post(dueEnd) }
 func (s *socket) cut()  { _ = s.conn.Close() }
 

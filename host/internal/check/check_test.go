@@ -79,21 +79,20 @@ func TestNothingIsLostByFaults(t *testing.T) {
 // has any of it. Each has it break a promise once in a thousand times.
 var sabotages = []struct{ how, file, before, after string }{
 	{"loses for the page or reorders", "events.go", `
-	sh.append(c.s, c.id(), e)
-	return nil
+	return e, nil
 }`, `
 	if sabotaged("loses for the page") {
-		return nil
+		return nil, nil
 	}
 	if sabotaged("reorders") { // behind the next
 		held.Store(c.id(), e)
-		return nil
+		return nil, nil
 	}
-	sh.append(c.s, c.id(), e)
-	if e, ok := held.LoadAndDelete(c.id()); ok {
-		sh.append(c.s, c.id(), e.(*recordv1.Entry))
+	if before, ok := held.LoadAndDelete(c.id()); ok {
+		sh.append(c.s, c.id(), e)
+		return before.(*recordv1.Entry), nil
 	}
-	return nil
+	return e, nil
 }`},
 	{"loses or doubles for the desk", "chat.go", `
 		_, err := g.SendMessageToAgent(ctx, req)

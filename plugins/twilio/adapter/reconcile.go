@@ -115,9 +115,16 @@ func (d *Desk) away(c *chat) []news {
 	return t.told
 }
 
-// tell hands news to the host, in order.
+// tell hands news to the host, in order, until the chat is dropped: a look may be
+// so far when the host ends the chat that it still finds the conversation closed.
 func (d *Desk) tell(c *chat, told []news) error {
 	for _, n := range told {
+		d.mu.Lock()
+		dropped := c.dropped
+		d.mu.Unlock()
+		if dropped {
+			return nil
+		}
 		if n.payload != nil {
 			ev := &sdk.Event{ChatID: c.id, ID: n.id, Time: n.at, State: n.state.resume(), Payload: n.payload}
 			err := d.host.Emit(d.life, ev)

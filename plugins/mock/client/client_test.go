@@ -55,13 +55,17 @@ func TestAFeedIsKeptAliveBySilence(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer feed.Close()
+		// The feed may tell of the chat before the start of it is answered.
+		answered := make(chan error, 1)
 		time.AfterFunc(time.Hour, func() {
-			if _, err := c.Start(t.Context(), "k", &deskapi.StartRequest{}); err != nil {
-				t.Error(err)
-			}
+			_, err := c.Start(t.Context(), "k", &deskapi.StartRequest{})
+			answered <- err
 		})
 		if e, err := feed.Next(); err != nil || e.Type != deskapi.Started {
 			t.Errorf("got %+v, %v", e, err)
+		}
+		if err := <-answered; err != nil {
+			t.Error(err)
 		}
 	})
 }

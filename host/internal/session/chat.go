@@ -100,6 +100,7 @@ type chat struct {
 	placed    bool      // has its turn
 	away      bool      // is counted as one that no process serves
 	alone     bool      // and no other chat has
+	released  bool      // nothing is left to be done for it
 	// When the chat is looked at next, zero if never, and its place among the alarms.
 	alarm      time.Time
 	alarmIndex int
@@ -169,18 +170,11 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 	if req.ID == "" || len(req.ID) > maxIDBytes {
 		return &Error{Code: CodeInvalid, Detail: "The id of a chat must have 1 to 128 bytes."}
 	}
-	if c := s.chat; c != nil {
-		switch {
-		case c.id() != id:
-			return &Error{Code: CodeChatOpen, Detail: "The session has an open chat.", ChatID: c.id()}
-		case c.starting():
+	if c := sh.chats[id]; c != nil {
+		if c.starting() {
 			c.starters = append(c.starters, started)
-		default:
-			sh.effect(func() { started <- nil })
+			return nil
 		}
-		return nil
-	}
-	if c := sh.chats[id]; c != nil { // perhaps of this very turn
 		answer := startAnswer(c.head)
 		sh.effect(func() { started <- answer })
 		return nil
@@ -193,6 +187,9 @@ func (sh *shard) startChat(s *session, id string, req StartRequest, started chan
 	case !errors.Is(err, journal.ErrNotFound):
 		sh.fatal(err)
 		return err
+	}
+	if c := s.chat; c != nil {
+		return &Error{Code: CodeChatOpen, Detail: "The session has an open chat.", ChatID: c.id()}
 	}
 	if !sh.svc.knows(s.head.GetDesk()) {
 		return &Error{Code: CodeDeskUnknown, Detail: "The session's desk is no longer configured."}
@@ -334,8 +331,8 @@ func (sh *shard) message(chatID, id string) (*out, *recordv1.OutMessage, error) 
 // step does what is due for a chat, and sets the alarm for what will be. It is
 // called after every change, and may be called at any time.
 func (sh *shard) step(c *chat) {
-	if sh.chats[c.id()] != c {
-		return // nothing is left to be done
+	if c.released {
+		return
 	}
 	if c.open() {
 		sh.stepLimits(c)

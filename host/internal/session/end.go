@@ -145,7 +145,8 @@ func (sh *shard) endSettled(c *chat) {
 
 // release lets go of a chat for which nothing is left to be done.
 func (sh *shard) release(c *chat) {
-	delete(sh.chats, c.id())
+	c.released = true
+	sh.released = append(sh.released, c)
 	sh.own(c, nil)
 	c.cut()
 	sh.alarms.remove(c)

@@ -264,6 +264,48 @@ func TestSameStartInOneTurn(t *testing.T) {
 	})
 }
 
+// TestSameStartInTheTurnThatLetsTheChatGo asks for a chat again before the journal
+// tells what became of it.
+func TestSameStartInTheTurnThatLetsTheChatGo(t *testing.T) {
+	// start asks for the chat, and leaves the answer in the channel.
+	start := func(b *bench) <-chan error {
+		answer := make(chan error, 1)
+		go func() {
+			_, err := b.svc.StartChat(context.Background(), b.ref, session.StartRequest{ID: "c1"})
+			answer <- err
+		}()
+		synctest.Wait()
+		return answer
+	}
+	t.Run("refused", func(t *testing.T) {
+		runHeld(t, func(b *bench, hold, release func()) {
+			g := b.generation()
+			open := g.gate("start", fail(refused))
+			first := start(b)
+			hold()
+			open()
+			again := start(b)
+			release()
+			b.wantCode(<-first, session.CodeStartRefused)
+			b.wantCode(<-again, session.CodeStartRefused)
+			b.wantLog("requested", "updated", "ended by desk (start_refused)")
+		})
+	})
+	t.Run("ended while the desk is down", func(t *testing.T) {
+		runHeld(t, func(b *bench, hold, release func()) {
+			hold()
+			first := start(b)
+			go func() { _ = b.svc.EndChat(context.Background(), b.ref, "") }()
+			synctest.Wait()
+			again := start(b)
+			release()
+			b.wantCode(<-first, session.CodeStartFailed)
+			b.wantCode(<-again, session.CodeStartFailed)
+			b.wantLog("updated", "requested", "ended by user")
+		})
+	})
+}
+
 func TestListeningIsUse(t *testing.T) {
 	run(t, func(b *bench) {
 		defer b.attend().Close()

@@ -103,6 +103,9 @@ func TestSameStartSameAnswer(t *testing.T) {
 		if other := b.startChat("c2"); other == id {
 			t.Fatal("a new request found the old chat")
 		}
+		if again := b.startChat("c1"); again != id {
+			t.Fatal("a request repeated beside another chat found that")
+		}
 		if n := len(g.got("start")); n != 2 {
 			t.Fatalf("%d calls of StartChat, want 2", n)
 		}

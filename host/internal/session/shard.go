@@ -32,7 +32,7 @@ type shard struct {
 	inbox chan func()
 
 	sessions map[string]*session
-	chats    map[string]*chat      // open or owing, by id
+	chats    map[string]*chat      // open, owing, or let go of in this turn, by id
 	desks    map[string]*shardDesk // by name
 	alarms   alarms                // when to step which chat
 	parked   bool                  // no commands, no new calls
@@ -43,6 +43,7 @@ type shard struct {
 	now, wall time.Time
 	batch     journal.Batch
 	touched   []*session // have fresh news or a changed head
+	released  []*chat    // whose end the journal does not tell before this turn is written
 	told      outcome
 	err       error
 
@@ -214,6 +215,10 @@ func (sh *shard) turn(task func()) {
 		s.touched, s.changed, s.fresh = false, false, nil
 	}
 	sh.touched = reset(sh.touched)
+	for _, c := range sh.released {
+		delete(sh.chats, c.id())
+	}
+	sh.released = reset(sh.released)
 	if sh.err != nil {
 		return // nothing of this turn may be written or told
 	}

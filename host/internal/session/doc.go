@@ -5,8 +5,9 @@
 // Sessions are divided among a fixed number of shards. A shard is one goroutine
 // that owns its sessions outright, so nothing in them is locked. It takes a run
 // of tasks from its inbox, applies them to memory and to one journal batch,
-// commits the batch, and only then lets the world know: acknowledges to plugins,
-// answers callers, wakes feeds, begins calls. A shard waits for its journal, and
+// commits the batch, and once that is durable lets the world know: acknowledges to
+// plugins, answers callers, wakes feeds, begins calls. Meanwhile it takes the next
+// tasks. A shard waits for its journal once it is some batches ahead of it, and
 // never for an RPC or a socket: calls to a plugin run in goroutines of their own
 // and come back as tasks.
 //

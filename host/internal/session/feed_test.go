@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -159,7 +161,15 @@ func (s *lazyStore) Commit(ops []journal.Op) <-chan error {
 func newLazyBench(t *testing.T) (b *bench, sync func()) {
 	t.Helper()
 	store := &lazyStore{new(memory.Store), make(chan struct{})}
-	b = &bench{t: t, limits: session.DefaultLimits(), store: store.Store}
+	sync = func() { store.synced <- struct{}{} }
+	go sync()
+	return newBenchOn(t, store), sync
+}
+
+// newBenchOn is a service with one session over a store.
+func newBenchOn(t *testing.T, store *lazyStore) *bench {
+	t.Helper()
+	b := &bench{t: t, limits: session.DefaultLimits(), store: store.Store}
 	svc, err := session.New(session.Options{
 		Journal: journal.New(store), Desks: []string{deskName}, DefaultDesk: deskName, Limits: b.limits, Log: hclog.NewNullLogger(),
 	})
@@ -167,10 +177,8 @@ func newLazyBench(t *testing.T) (b *bench, sync func()) {
 		t.Fatal(err)
 	}
 	b.svc = svc
-	sync = func() { store.synced <- struct{}{} }
-	go sync()
 	b.ref = b.session()
-	return b, sync
+	return b
 }
 
 func TestFeedDoesNotReadAheadOfTheDisk(t *testing.T) {
@@ -263,6 +271,63 @@ func TestCloseWaitsForTheDisk(t *testing.T) {
 		}
 		sync()
 		<-closed
+	})
+}
+
+// TestNothingRunsFarAheadOfTheDisk has a message give up each second while the disk
+// stands still: a limit is no reason to write more than waits already.
+func TestNothingRunsFarAheadOfTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &lazyStore{new(memory.Store), make(chan struct{})}
+		run := func() (halt func()) {
+			halted := make(chan struct{})
+			go func() {
+				for {
+					select {
+					case store.synced <- struct{}{}:
+					case <-halted:
+						return
+					}
+				}
+			}()
+			return func() { close(halted) }
+		}
+		halt := run()
+		b := newBenchOn(t, store)
+		g := b.generation()
+		b.chat(g)
+		f := b.attend()
+		g.down()
+		const messages = 40
+		for i := range messages {
+			go func() { _, _ = b.send(fmt.Sprint("m", i), "x") }()
+			time.Sleep(time.Second)
+		}
+		failed := func() (n int) {
+			for _, line := range b.log() {
+				if strings.HasSuffix(line, "failed (waited_too_long)") {
+					n++
+				}
+			}
+			return n
+		}
+		time.Sleep(b.limits.MessageWait - messages*time.Second - time.Second)
+		if n := failed(); n > 0 {
+			t.Fatalf("%d messages have failed too early", n)
+		}
+		halt()
+		time.Sleep(time.Minute)
+		if n := failed(); n > 16 {
+			t.Errorf("%d batches are under way", n)
+		}
+		halt = run()
+		time.Sleep(time.Second)
+		if n := failed(); n != messages {
+			t.Errorf("%d of %d messages have failed once the disk runs again", n, messages)
+		}
+		f.Close()
+		b.svc.Close()
+		halt()
 	})
 }
 

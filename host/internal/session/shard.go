@@ -19,7 +19,8 @@ const (
 	// turnTasks bounds the tasks of one turn, so that the first does not wait
 	// for the last for too long.
 	turnTasks = 256
-	// turnsAhead bounds the turns that wait to be durable.
+	// turnsAhead bounds the turns that wait to be durable: there is no other before
+	// one of them is.
 	turnsAhead = 16
 	// unloadEvery is how often a shard looks for sessions that nobody uses.
 	unloadEvery = time.Minute
@@ -138,7 +139,7 @@ func (sh *shard) run() {
 		} else {
 			alarm.Stop()
 		}
-		inbox, durable := sh.inbox, (<-chan error)(nil)
+		inbox, ring, idle, durable := sh.inbox, alarm.C, unload.C, (<-chan error)(nil)
 		if len(sh.written) > 0 {
 			durable = sh.written[0].durable
 			select {
@@ -148,17 +149,17 @@ func (sh *shard) run() {
 			default:
 			}
 		}
-		if len(sh.written) == turnsAhead {
-			inbox = nil
+		if len(sh.written) == turnsAhead { // no turn, whatever for
+			inbox, ring, idle = nil, nil, nil
 		}
 		select {
 		case err := <-durable:
 			sh.wrote(err)
 		case task := <-inbox:
 			sh.turn(task)
-		case <-alarm.C:
+		case <-ring:
 			sh.turn(func() {})
-		case <-unload.C:
+		case <-idle:
 			sh.turn(sh.unload)
 		case <-sh.svc.closing:
 			sh.finish()

@@ -80,11 +80,12 @@ func cutInARow(disk Disk, least tallies, n int, rng *rand.Rand) (left Disk, held
 				if len(ahead) <= w%cutAhead {
 					continue
 				}
-				if err := <-ahead[0]; err != nil {
+				err := <-ahead[0]
+				ahead = ahead[1:]
+				if err != nil {
 					failed <- err
 					return
 				}
-				ahead = ahead[1:]
 				committed[w].Store(next + 1 - uint32(len(ahead)))
 				select {
 				case commits <- struct{}{}:

@@ -1,10 +1,12 @@
 package journaltest_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/deskhost/deskhost/host/internal/journal"
@@ -90,6 +92,19 @@ func (s *forgetful) Commit(ops []journal.Op) <-chan error {
 	return s.Store.Commit(ops)
 }
 
+// refusing takes a hundred batches and no more.
+type refusing struct {
+	*memory.Store
+	n atomic.Int32
+}
+
+func (s *refusing) Commit(ops []journal.Op) <-chan error {
+	if s.n.Add(1) > 100 {
+		return outcome(errors.New("no more room"))
+	}
+	return s.Store.Commit(ops)
+}
+
 // backwards writes every second batch of a writer before the one ahead of it.
 type backwards struct {
 	*memory.Store
@@ -125,6 +140,7 @@ func TestPowerCutsFindsBrokenStores(t *testing.T) {
 		"good":                         {func(s *memory.Store) journal.Store { return s }, ""},
 		"acknowledges before it syncs": {func(s *memory.Store) journal.Store { return &eager{Store: s} }, "were acknowledged"},
 		"writes halves":                {func(s *memory.Store) journal.Store { return torn{s} }, "by half"},
+		"refuses":                      {func(s *memory.Store) journal.Store { return &refusing{Store: s} }, "no more room"},
 		"loses":                        {func(s *memory.Store) journal.Store { return &forgetful{Store: s} }, "batch"},
 		"out of order":                 {func(s *memory.Store) journal.Store { return &backwards{Store: s, held: map[byte][]journal.Op{}} }, "batch"},
 	} {

@@ -363,7 +363,7 @@ func (d *Desk) EndChat(ctx context.Context, req *sdk.EndChatRequest) error {
 		}
 	}
 	c.mu.Lock()
-	c.ending = true
+	c.awaitEnd()
 	c.mu.Unlock()
 	l, err := c.awaitLink(ctx)
 	if err != nil {

@@ -565,6 +565,37 @@ func TestTheUserEnds(t *testing.T) {
 	})
 }
 
+// TestTheUserEndsWhileTheAgentWrites has the host refuse what the agent writes before
+// it asks for the end, by the process that serves the chat and by the next one.
+func TestTheUserEndsWhileTheAgentWrites(t *testing.T) {
+	inBothModes(t, func(t *testing.T, w *world) {
+		for _, chat := range []string{"here", "elsewhere"} {
+			w.start(chat)
+			w.do(says(chat, "Hi"))
+			w.tells(chat, "Ada joined", "Hi")
+			state := w.host.State(chat)
+			w.host.Refuse(chat, sdk.RefusedChatOver)
+			if chat == "elsewhere" {
+				crash(w.desk)
+				w.desk = w.process()
+			}
+			w.do(says(chat, "Are you there?"))
+			if chat == "here" {
+				for refused := false; !refused; {
+					m, ok := w.host.Await(chat).Payload.(sdk.MessageToUser)
+					refused = ok && m.Parts[0] == sdk.Text("Are you there?")
+				}
+			}
+			if err := w.desk.EndChat(t.Context(), &sdk.EndChatRequest{ChatID: chat, Attempt: 1, State: state, ByUser: true}); err != nil {
+				t.Errorf("%s: %v", chat, err)
+			}
+			if err := w.simulator.Do(says(chat, "Hello?")); err == nil {
+				t.Errorf("%s goes on at the desk", chat)
+			}
+		}
+	})
+}
+
 // TestDeadConnection has a connection that says nothing any more.
 func TestDeadConnection(t *testing.T) {
 	inBothModes(t, func(t *testing.T, w *world) {

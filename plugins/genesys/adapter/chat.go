@@ -23,6 +23,9 @@ const (
 	holdBack = 150 * time.Millisecond
 	// endHoldBack is that of a conversation's end, behind which nothing can be told.
 	endHoldBack = 4 * holdBack
+	// endAwaited is how long a chat that the host has ended is kept for EndChat: as long
+	// as the host tries that again.
+	endAwaited = 10 * time.Minute
 )
 
 // guest is a chat's half of one of the vendor's two APIs. Its methods but update
@@ -98,9 +101,12 @@ type chat struct {
 	linked context.Context //nolint:containedctx // it is the link's life
 	cut    context.CancelFunc
 	// away says that the last word about the link is that it is lost, over that the
-	// end of the conversation is queued, ending that the host has asked for the end.
+	// end of the conversation is queued, ending that the host has ended the chat: it
+	// is told nothing more.
 	away, over, ending bool
-	queue              []queued
+	// letGo closes a chat that is ending, in time.
+	letGo *time.Timer
+	queue []queued
 	// telling says that the queue is worked on, inHand that its first is.
 	telling, inHand bool
 	// shows is set while the user sees the agent type; it ends that in time.
@@ -279,8 +285,10 @@ func (c *chat) shut(err error) {
 		}
 	}
 	c.queue = nil
-	if c.shows != nil {
-		c.shows.Stop()
+	for _, t := range []*time.Timer{c.shows, c.letGo} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	if c.unsent != nil {
 		if ended := (*endedError)(nil); !errors.As(err, &ended) {
@@ -335,11 +343,15 @@ func (c *chat) push(o *occurrence, hold time.Duration) {
 	if c.phase == closed {
 		return
 	}
+	_, keeps := o.what.(kept)
+	if c.ending && !keeps {
+		return
+	}
 	if o.listed && (c.st.known(o.id) || slices.ContainsFunc(c.queue, func(q queued) bool { return q.id == o.id })) {
 		return
 	}
 	if _, ends := o.what.(over); ends {
-		if c.over || c.ending {
+		if c.over {
 			return
 		}
 		hold = endHoldBack
@@ -352,7 +364,7 @@ func (c *chat) push(o *occurrence, hold time.Duration) {
 	if c.inHand {
 		first = 1
 	}
-	if _, keeps := o.what.(kept); keeps {
+	if keeps {
 		at = first // somebody waits for it
 		c.broadcast()
 	}
@@ -401,6 +413,7 @@ func (c *chat) tellNext() {
 	q := c.queue[0]
 	steps, after := c.st.steps(&q.occurrence)
 	steps = c.typingSteps(&q, steps)
+	var lost error
 	for i := range steps {
 		s := &steps[i]
 		ev := &sdk.Event{ChatID: c.id, ID: s.id, Time: q.at, Payload: s.payload}
@@ -417,10 +430,11 @@ func (c *chat) tellNext() {
 		if c.phase == closed {
 			return
 		}
+		lost = err
 	}
 	c.inHand = false
 	if k, ok := q.what.(kept); ok {
-		k.done <- nil
+		k.done <- lost
 	}
 	after.Sent = c.st.Sent
 	c.st, c.queue = after, slices.Delete(c.queue, 0, 1)
@@ -470,10 +484,26 @@ func (c *chat) told(ev *sdk.Event, err error) {
 		c.shut(err) // the process is about to end
 	case refused.Code == sdk.RefusedInvalid, refused.Code == sdk.RefusedTooLarge:
 		c.desk.log.Warn("the host refused an event; it is left out", "chat_id", c.id, "event_id", ev.ID, "error", err)
+	case c.ending:
+	case refused.Code == sdk.RefusedChatOver:
+		c.desk.log.Debug("the host has ended the chat", "chat_id", c.id, "error", err)
+		c.awaitEnd()
 	default:
 		c.desk.log.Debug("the host has no use for the chat any more", "chat_id", c.id, "error", err)
 		c.shut(&endedError{sdk.ChatOver, "the host has no use for the chat any more"})
 	}
+}
+
+// awaitEnd has nothing more told of a chat that the host has ended. The link stays
+// for EndChat, and the sign-in token, without which there is no other.
+func (c *chat) awaitEnd() {
+	if c.ending {
+		return
+	}
+	c.ending = true
+	c.letGo = time.AfterFunc(endAwaited, func() {
+		c.close(sdk.Fail(sdk.Retry, "the host has ended the chat, and not the conversation"))
+	})
 }
 
 // keep returns once the host has the chat's state.

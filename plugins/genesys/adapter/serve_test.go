@@ -144,6 +144,45 @@ func text(id string, at time.Time) occurrence {
 	return occurrence{id: id, at: at, listed: true, what: said{parts: []sdk.Part{sdk.Text(id)}}}
 }
 
+// TestAChatThatTheHostHasEnded keeps its link for EndChat, if it comes in time.
+func TestAChatThatTheHostHasEnded(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		linked := func(c *chat) bool { return c.link != nil }
+		h.Refuse("c", sdk.RefusedChatOver)
+		g.happened <- text("1", time.Unix(100, 0))
+		g.happened <- text("2", time.Unix(101, 0))
+		pass(endAwaited / 2)
+		h.Refuse("c", 0)
+		g.happened <- text("3", time.Unix(102, 0))
+		pass(endAwaited / 3)
+		if links := len(c.desk.all(linked)); links != 1 || g.n != 1 {
+			t.Errorf("%d links after %d connects", links, g.n)
+		}
+		if got := story(h); got != nil {
+			t.Errorf("the host was told %q", got)
+		}
+		pass(endAwaited)
+		if c.desk.find("c") != nil || c.reading.Err() == nil {
+			t.Error("the chat is still there")
+		}
+	})
+}
+
+// TestAStartThatTheHostHasEnded is not gone on with, since nobody would find it.
+func TestAStartThatTheHostHasEnded(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		h.Refuse("late", sdk.RefusedChatOver)
+		g = &fakeGuest{connects: unavailable(0, 0)}
+		late, err := c.desk.open("late", state{Mode: modeMessaging}, func() guest { return g })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := late.awaitOpen(t.Context()); failure(err).Kind != sdk.Retry || g.n != 0 {
+			t.Errorf("%v after %d connects", err, g.n)
+		}
+	})
+}
+
 // TestDrainEndsInTime though a connection does not.
 func TestDrainEndsInTime(t *testing.T) {
 	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {

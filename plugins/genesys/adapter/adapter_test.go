@@ -601,7 +601,7 @@ func TestDeadConnection(t *testing.T) {
 	inBothModes(t, func(t *testing.T, w *world) {
 		crash(w.desk)
 		w.desk = adapter.New(w.host)
-		adapter.SetPings(w.desk, 50*time.Millisecond, 200*time.Millisecond)
+		adapter.SetPings(w.desk, 50*time.Millisecond, time.Second)
 		w.configure(w.desk)
 		w.start("c")
 		w.do(says("c", "1"))

@@ -184,7 +184,7 @@ func TestASocketOverTLS(t *testing.T) {
 	u := parse(t, "wss"+strings.TrimPrefix(server.URL, "https"))
 	c := New(Endpoints{}, "", nil)
 	c.dialer.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
-	s, err := c.Dial(t.Context(), u, 300*time.Millisecond)
+	s, err := c.Dial(t.Context(), u, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,10 +192,11 @@ func TestASocketOverTLS(t *testing.T) {
 	if err := s.Write(t.Context(), map[string]string{"text": "Grüße"}); err != nil {
 		t.Fatal(err)
 	}
+	s.silence = 50 * time.Millisecond // behind the next frame
 	if frame, err := s.Read(); err != nil || string(frame) != `{"text":"Grüße"}` {
 		t.Errorf("%s, %v", frame, err)
 	}
-	if err := s.Ping(time.Second); err != nil {
+	if err := s.Ping(time.Minute); err != nil {
 		t.Error(err)
 	}
 	e := (*Error)(nil)

@@ -365,9 +365,18 @@ func TestSendUnclear(t *testing.T) {
 	d := a.connect(h, webChats, byWebhooks)
 	begin(t, d, "c1")
 	a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Late: time.Minute})
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := d.SendMessageToAgent(ctx, &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 1, Text: "Once."})
+	sent := make(chan error, 1)
+	go func() {
+		_, err := d.SendMessageToAgent(ctx, &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 1, Text: "Once."})
+		sent <- err
+	}()
+	for len(a.heard("c1")) < 2 {
+		runtime.Gosched()
+	}
+	cancel()
+	err := <-sent
 	wantKind(t, err, sdk.OutcomeUnknown)
 	_, err = d.SendMessageToAgent(t.Context(), &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 2, Text: "Once."})
 	if got := a.heard("c1"); err != nil || !slices.Equal(got, []string{"Help!", "Once."}) {

@@ -14,6 +14,9 @@ const (
 	sendTries = 4
 	// clockSkew is how far the clocks of host and Twilio may be apart.
 	clockSkew = 10 * time.Minute
+	// arrives is how long a message of which the answer was lost may take to show. A
+	// look made sooner does not say that Twilio lacks it.
+	arrives = 2 * time.Second
 	// goneAfter is how long Twilio must not find a conversation to be believed.
 	goneAfter = 2 * time.Second
 	// deskhostKey is where a participant's attributes hold what is ours.
@@ -47,9 +50,22 @@ func (d *Desk) SendMessageToAgent(ctx context.Context, req *sdk.SendMessageReque
 	if req.Text == "" {
 		return nil, sdk.Fail(sdk.Invalid, "Twilio takes no message without text")
 	}
+	if req.Attempt > 1 {
+		d.mu.Lock()
+		wait := time.Until(c.doubtful)
+		d.mu.Unlock()
+		if !client.Wait(ctx, wait) {
+			return nil, sdk.Fail(sdk.Retry, "an earlier try may still arrive, and there is no time to wait for it")
+		}
+	}
 	m, err := d.post(ctx, conv, st.Identity, req, req.Attempt > 1)
 	if err != nil {
 		f := failure(err)
+		if f.Kind == sdk.OutcomeUnknown {
+			d.mu.Lock()
+			c.doubtful = time.Now().Add(arrives)
+			d.mu.Unlock()
+		}
 		if over(f) {
 			// The last words and the end come on the stream.
 			d.mu.Lock()
@@ -98,7 +114,11 @@ func (d *Desk) post(ctx context.Context, conv *client.Conversation, identity str
 		case !e.Passing():
 			return nil, outcome(err, unclear)
 		}
-		if try == sendTries-1 || !client.Wait(ctx, client.Pause(try, err)) {
+		pause := client.Pause(try, err)
+		if client.As(err).Unclear() {
+			pause = max(pause, arrives)
+		}
+		if try == sendTries-1 || !client.Wait(ctx, pause) {
 			return nil, outcome(err, unclear)
 		}
 	}

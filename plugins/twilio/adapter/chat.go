@@ -64,6 +64,9 @@ type chat struct {
 	// there, or nobody wrote.
 	active, alone time.Time
 
+	// doubtful is until when a message may still arrive of which a call could not
+	// tell the outcome.
+	doubtful time.Time
 	// quiesced is set when another process is about to have the chat, dropped when
 	// this one has let it go.
 	quiesced, dropped bool

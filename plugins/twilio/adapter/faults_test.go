@@ -1,6 +1,7 @@
 package adapter_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -292,6 +293,58 @@ func TestSendUnclearThenRefused(t *testing.T) {
 			if got := a.heard("c1"); err != nil || !slices.Equal(got, []string{"Help!", "Once."}) {
 				t.Errorf("after %d: %v, the agent sees %q", status, err, got)
 			}
+		})
+	}
+}
+
+// A message may arrive after the call for it has failed, whether it is the same
+// call of the host that looks for it or the next.
+func TestSendArrivesLate(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails answerer
+		// again says that the host has to try again.
+		again bool
+	}{
+		"behind an error": {fails: func(*http.Request) (*http.Response, error) { return answer(504, `{}`) }},
+		"behind a silence": {again: true, fails: func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+				d := a.connect(h, webChats, byPolling)
+				begin(t, d, "c1")
+				failed := false
+				a.intercept(func(r *http.Request) (*http.Response, error) {
+					if !is(r, http.MethodPost, "/Messages") || failed {
+						return nil, nil
+					}
+					failed = true
+					body, err := io.ReadAll(r.Body)
+					if err != nil {
+						return nil, err
+					}
+					resp, err := c.fails(r)
+					late := r.Clone(t.Context())
+					late.Body = io.NopCloser(bytes.NewReader(body))
+					time.AfterFunc(time.Second, func() { a.ServeHTTP(httptest.NewRecorder(), late) })
+					return resp, err
+				})
+				req := &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 1, Text: "Once."}
+				ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+				defer cancel()
+				_, err := d.SendMessageToAgent(ctx, req)
+				if c.again {
+					wantKind(t, err, sdk.OutcomeUnknown)
+					req.Attempt++
+					_, err = d.SendMessageToAgent(t.Context(), req)
+				}
+				time.Sleep(time.Minute)
+				if got := a.heard("c1"); err != nil || !slices.Equal(got, []string{"Help!", "Once."}) {
+					t.Errorf("%v, the agent sees %q", err, got)
+				}
+			})
 		})
 	}
 }

@@ -137,13 +137,18 @@ func New(o Options) (*API, error) {
 // context's error. Calls under way are the HTTP server's to wait for.
 func (a *API) Close(ctx context.Context) error { return a.listeners.close(ctx) }
 
-// bodyTimeout bounds how long a client may take to send a body.
-const bodyTimeout = 10 * time.Second
+const (
+	// bodyTimeout bounds how long a client may take to send a body.
+	bodyTimeout = 10 * time.Second
+	// answerTimeout bounds how long one may take to read an answer.
+	answerTimeout = time.Minute
+)
 
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := &answer{ResponseWriter: rw}
 	defer a.recovered(w, r)
+	a.bound(w, r)
 
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
@@ -155,6 +160,18 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.mux.ServeHTTP(w, r)
+}
+
+// bound sets the deadlines of a request's connection. They are the server's too: it
+// reads the rest of a body that was refused, and writes the end of each answer,
+// when nobody here looks any more. Each request replaces what the one before it on
+// its connection has left. A server that cannot set deadlines has its own.
+func (a *API) bound(w http.ResponseWriter, r *http.Request) {
+	control, now := http.NewResponseController(w), time.Now()
+	_ = control.SetWriteDeadline(now.Add(bodyTimeout + a.limits.Call + answerTimeout))
+	if r.ContentLength != 0 {
+		_ = control.SetReadDeadline(now.Add(bodyTimeout))
+	}
 }
 
 // refuse checks what is the same for every call, before any of them sees it.
@@ -178,10 +195,7 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request) *problem.Problem {
 		}
 		return notFound()
 	}
-	if r.Method == http.MethodPost || r.Method == http.MethodPatch {
-		return a.readBody(w, r)
-	}
-	return nil
+	return a.readBody(w, r)
 }
 
 func notFound() *problem.Problem {

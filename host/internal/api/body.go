@@ -15,24 +15,22 @@ import (
 )
 
 // readBody reads the whole body of a request, checks that it is JSON and puts
-// it back. From then on the request's connection has no read deadline: one that
-// passes while a call waits for a desk would cancel the call.
+// it back; where no call wants one, it is dropped. From then on the request's
+// connection has no read deadline: one that passes while a call waits for a desk
+// would cancel the call.
 func (a *API) readBody(w http.ResponseWriter, r *http.Request) *problem.Problem {
 	if r.ContentLength == 0 {
 		return nil
 	}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+	wanted := r.Method == http.MethodPost || r.Method == http.MethodPatch
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); wanted && (err != nil || media != "application/json") {
 		return problem.New(http.StatusUnsupportedMediaType, codeUnsupportedMediaType,
 			"The body must be JSON, and Content-Type must say so: application/json.")
 	}
 	if r.ContentLength > a.limits.BodyBytes {
 		return a.tooLarge(w)
 	}
-	// A server that cannot set deadlines has its own.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(io.LimitReader(r.Body, a.limits.BodyBytes+1))
-	_ = control.SetReadDeadline(time.Time{})
 	if err != nil {
 		w.Header().Set("Connection", "close")
 		var timeout net.Error
@@ -44,7 +42,8 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request) *problem.Problem 
 	if int64(len(body)) > a.limits.BodyBytes {
 		return a.tooLarge(w)
 	}
-	if !json.Valid(body) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if wanted && !json.Valid(body) {
 		return problem.New(http.StatusBadRequest, codeBodyNotJSON, "The body is not JSON.")
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))

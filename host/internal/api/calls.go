@@ -562,7 +562,6 @@ func (t *transcriptWriter) end() {
 	}
 	t.buf = append(t.buf, "]}\n"...)
 	t.flush()
-	_ = t.control.SetWriteDeadline(time.Time{})
 }
 
 func (t *transcriptWriter) flush() {

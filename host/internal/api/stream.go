@@ -45,9 +45,8 @@ func (a *API) serveStream(w http.ResponseWriter, r *http.Request, sub subscripti
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back.
 	if err := s.run(ctx); err != nil {
 		a.log.Debug("event stream dropped", "session", sub.ref.ID, "error", err)
-		return
 	}
-	_ = s.control.SetWriteDeadline(time.Time{})
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout)) // for the server, which writes the stream's end
 }
 
 func (s *stream) run(ctx context.Context) error {

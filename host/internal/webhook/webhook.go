@@ -32,6 +32,9 @@ const (
 	// timeout bounds a request from its first byte to the plugin's answer.
 	// Vendors give up after five seconds or more.
 	timeout = 4 * time.Second
+	// answerTimeout bounds a request from its first byte to the answer's last one: who
+	// does not read keeps one of the desk's places.
+	answerTimeout = 15 * time.Second
 	// maxUnderWay is how many requests of one desk may be under way.
 	maxUnderWay = 64
 	// retryLater tells a vendor when to deliver again.
@@ -71,6 +74,7 @@ func New(o Options) *Handler {
 
 // ServeHTTP forwards one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	bound(w, r)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if !h.pages {
 		// What a plugin answers must not run as a page of the host's origin.
@@ -95,6 +99,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		defer h.done(name)
 		h.forward(w, r, g, path)
+	}
+}
+
+// bound sets the deadlines of a request's connection. They are the server's too: it
+// reads the rest of a body that was refused, and writes the end of each answer,
+// when nobody here looks any more. A server that cannot set deadlines has its own.
+func bound(w http.ResponseWriter, r *http.Request) {
+	control, now := http.NewResponseController(w), time.Now()
+	_ = control.SetWriteDeadline(now.Add(answerTimeout))
+	if r.ContentLength != 0 {
+		_ = control.SetReadDeadline(now.Add(timeout))
 	}
 }
 
@@ -127,7 +142,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, g desk.Generat
 	req := &deskv1.HandleHTTPRequest{
 		Method:        r.Method,
 		Path:          path,
-		Query:         r.URL.RawQuery,
+		Query:         valid(r.URL.RawQuery),
 		Body:          body,
 		RemoteAddress: r.RemoteAddr,
 	}
@@ -136,7 +151,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, g desk.Generat
 			continue
 		}
 		for _, v := range values {
-			req.Headers = append(req.Headers, &deskv1.HTTPHeader{Name: name, Value: v})
+			req.Headers = append(req.Headers, &deskv1.HTTPHeader{Name: name, Value: valid(v)})
 		}
 	}
 	resp, err := g.HandleHTTP(ctx, req)
@@ -163,14 +178,14 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, g desk.Generat
 	_, _ = w.Write(resp.GetBody()) // A vendor that has gone delivers again.
 }
 
-// readBody reads the whole body before the deadline, and takes the deadline off
-// again: one that passes while the plugin works would cancel the request.
+// valid replaces what is not UTF-8, which no call to a plugin can hold. What a
+// signature covers is ASCII.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// readBody reads the whole body before its deadline, and takes the deadline off:
+// one that passes while the plugin works would cancel the request.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem.Problem) {
-	// A server that cannot set deadlines has its own.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(timeout))
 	body, err := io.ReadAll(io.LimitReader(r.Body, deskv1.MaxHTTPBytes+1))
-	_ = control.SetReadDeadline(time.Time{})
 	if err != nil {
 		w.Header().Set("Connection", "close")
 		var late net.Error
@@ -183,6 +198,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem.Problem)
 		w.Header().Set("Connection", "close")
 		return nil, problem.New(http.StatusRequestEntityTooLarge, "body_too_large", "A body is at most 1 MiB.")
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return body, nil
 }
 

@@ -1,12 +1,14 @@
 package webhook
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/deskhost/deskhost/host/internal/desk"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
@@ -211,6 +214,93 @@ func TestSlowPluginIsNotWaitedFor(t *testing.T) {
 			t.Errorf("got %d after %v", w.Code, time.Since(start))
 		}
 	})
+}
+
+// pipe is a listener with one connection.
+type pipe chan net.Conn
+
+func (p pipe) Accept() (net.Conn, error) {
+	conn, open := <-p
+	if !open {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (p pipe) Close() error   { return nil }
+func (p pipe) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// Who stalls, with a body or in reading the answer, is given up.
+func TestStalledRequestsAreGivenUp(t *testing.T) {
+	big := answering(200, bytes.Repeat([]byte("x"), deskv1.MaxHTTPBytes))
+	for _, tt := range []struct {
+		name   string
+		target string
+		body   string // with the headers that tell its length
+		read   bool   // whether the answer is read
+		status int
+		within time.Duration
+	}{
+		{"body of a webhook", "/webhooks/support/x", "Content-Length: 10\r\n\r\n123", true, 408, timeout},
+		{"body over the limit", "/webhooks/support/x", "Transfer-Encoding: chunked\r\n\r\n100001\r\n" + strings.Repeat("x", 0x100001) + "\r\n", true, 413, timeout},
+		{"body for no desk", "/webhooks/nobody/x", "Content-Length: 10\r\n\r\n", true, 404, timeout},
+		{"answer", "/webhooks/support/x", "\r\n", false, 0, answerTimeout},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				defer ours.Close()
+				_ = ours.SetDeadline(time.Now().Add(time.Hour)) // so that a test fails in place of waiting
+				conns := make(pipe, 1)
+				conns <- theirs
+				h := handler(big)
+				server := &http.Server{Handler: h}
+				go server.Serve(conns)
+				defer server.Close()
+				defer close(conns)
+
+				go fmt.Fprintf(ours, "POST %s HTTP/1.1\r\nHost: host\r\n%s", tt.target, tt.body)
+				start := time.Now()
+				if tt.read {
+					resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
+					if err != nil || resp.StatusCode != tt.status {
+						t.Fatalf("got %v, %v", resp, err)
+					}
+				} else {
+					time.Sleep(tt.within + time.Second)
+				}
+				if n, err := io.Copy(io.Discard, ours); err != nil || n >= deskv1.MaxHTTPBytes {
+					t.Errorf("at the end of the connection: %v, after %d bytes", err, n)
+				}
+				if waited := time.Since(start); waited > tt.within+time.Second {
+					t.Errorf("the connection was closed after %v", waited)
+				}
+				synctest.Wait()
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				if n := h.underWay["support"]; n != 0 {
+					t.Errorf("%d requests are under way", n)
+				}
+			})
+		})
+	}
+}
+
+// What is not UTF-8 does not keep a webhook from its plugin.
+func TestWhatIsNotUTF8Passes(t *testing.T) {
+	g := taking(func(_ context.Context, req *deskv1.HandleHTTPRequest) (*deskv1.HandleHTTPResponse, error) {
+		if _, err := proto.Marshal(req); err != nil {
+			return nil, err
+		}
+		return &deskv1.HandleHTTPResponse{Status: 200, Body: []byte(req.GetQuery() + " " + req.GetHeaders()[0].GetValue())}, nil
+	})
+	r := httptest.NewRequest("POST", "/webhooks/support/x?a=caf\xe9", nil)
+	r.Header.Set("User-Agent", "Vendor \xa9")
+	w := httptest.NewRecorder()
+	handler(g).ServeHTTP(w, r)
+	if w.Code != 200 || w.Body.String() != "a=caf\uFFFD Vendor \uFFFD" {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
 }
 
 // One desk may have so many requests under way, and the next one is refused

@@ -94,8 +94,8 @@ type API struct {
 
 	requests *rates[netip.Prefix]
 	creates  *rates[netip.Prefix]
-	chats    *rates[string]
-	messages *rates[string]
+	chats    *rates[uint64] // by a hash of the session's id
+	messages *rates[uint64]
 
 	listeners *listeners
 }
@@ -117,8 +117,8 @@ func New(o Options) (*API, error) {
 		mux:              http.NewServeMux(),
 		requests:         newRates[netip.Prefix](o.Limits.RequestsPerMinute),
 		creates:          newRates[netip.Prefix](o.Limits.SessionsPerMinute),
-		chats:            newRates[string](o.Limits.ChatsPerMinute),
-		messages:         newRates[string](o.Limits.MessagesPerMinute),
+		chats:            newRates[uint64](o.Limits.ChatsPerMinute),
+		messages:         newRates[uint64](o.Limits.MessagesPerMinute),
 	}
 	description, err := a.describe(o.Version)
 	if err != nil {

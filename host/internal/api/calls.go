@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -24,7 +25,9 @@ const sessionPath = "/v1/sessions/{id}"
 
 func (a *API) registerCalls() {
 	byAddress := func(r *http.Request) netip.Prefix { return address(r, a.proxies) }
-	bySession := func(r *http.Request) string { return r.PathValue("id") }
+	seed := maphash.MakeSeed()
+	// Not the id itself: whatever is sent in its place, of any length, would be kept.
+	bySession := func(r *http.Request) uint64 { return maphash.String(seed, r.PathValue("id")) }
 
 	register(a, huma.Operation{
 		OperationID: "create-session", Method: http.MethodPost, Path: "/v1/sessions",

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +49,37 @@ func TestRatesForgetTheQuietest(t *testing.T) {
 	if r.take(-2) != 0 {
 		t.Fatal("a quiet client was not forgotten")
 	}
+}
+
+// What is counted for a client costs little, whatever it sends as the id of a
+// session.
+func TestRatesKeepNothingOfARequest(t *testing.T) {
+	const requests, length = 2000, 30 << 10
+	limits := unlimited()
+	limits.ChatsPerMinute = 10
+	a := newAPI(t, Options{Sessions: newFake(t), Limits: limits})
+	defer a.Close(t.Context())
+	memory := func() int64 {
+		runtime.GC()
+		runtime.GC() // What pools hold goes with the second.
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := memory()
+	for i := range requests {
+		path := fmt.Sprintf("/v1/sessions/%d%s/chat", i, strings.Repeat("x", length))
+		r := httptest.NewRequest("POST", path, strings.NewReader(`{"id":"1"}`))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		if a.ServeHTTP(w, r); w.Code != http.StatusUnauthorized {
+			t.Fatalf("got %d %s", w.Code, w.Body)
+		}
+	}
+	if kept := memory() - before; kept > requests*length/10 {
+		t.Errorf("%d bytes are kept of %d requests", kept, requests)
+	}
+	runtime.KeepAlive(a)
 }
 
 func TestAddress(t *testing.T) {

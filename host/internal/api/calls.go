@@ -108,7 +108,8 @@ func tokenMissing() *problem.Problem {
 	return problem.New(http.StatusUnauthorized, codeTokenMissing, "This call needs the session's token, as Authorization: Bearer.")
 }
 
-// object is a JSON object that is passed on as it came, less its white space.
+// object is a JSON object that is passed on as it came, less its white space and
+// with U+FFFD for what is not UTF-8, as it is in every other text of a request.
 type object struct{ json.RawMessage }
 
 // Schema describes the object to huma.
@@ -125,7 +126,7 @@ func (o object) compact() (json.RawMessage, error) {
 	if err := json.Compact(&b, o.RawMessage); err != nil {
 		return nil, fmt.Errorf("compact an object of a request: %w", err)
 	}
-	return b.Bytes(), nil
+	return bytes.ToValidUTF8(b.Bytes(), []byte("\ufffd")), nil
 }
 
 // user is what a page tells of its user.

@@ -91,6 +91,8 @@ func TestCallsKeepTheirDescription(t *testing.T) {
 		{method: "POST", path: own + "/messages", body: `{"id":"m1","text":"hi","data":{"x": 1}}`, status: 202, answer: `{"seq":9,"status":"accepted"}`,
 			prepare: func() { f.sent = session.Sent{Seq: 9, Status: recordv1.OutState_OUT_STATE_SENDING} },
 			call:    session.Message{ID: "m1", Text: "hi", Data: []byte(`{"x":1}`)}},
+		{method: "POST", path: own + "/messages", body: "{\"id\":\"m1\",\"text\":\"h\xff\",\"data\":{\"x\":\"\xff\"}}", status: 202,
+			call: session.Message{ID: "m1", Text: "h\ufffd", Data: []byte("{\"x\":\"\ufffd\"}")}},
 		{method: "POST", path: own + "/messages", body: `{"id":"m1","text":"hi","data":null}`, status: 202, answer: `"accepted"`,
 			prepare: func() { f.sent.Status = recordv1.OutState_OUT_STATE_WAITING },
 			call:    session.Message{ID: "m1", Text: "hi"}},

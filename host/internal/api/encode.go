@@ -313,9 +313,10 @@ func appendBool(b []byte, name string, value bool) []byte {
 }
 
 // appendRaw appends JSON on one line, since a stream's events end at a line's
-// end. What is not JSON is left out, for it would spoil the whole entry.
+// end. What is not JSON, or not UTF-8, is left out, for it would spoil the whole
+// entry: a browser that gets such a message gives up the socket, again and again.
 func appendRaw(b []byte, name string, value []byte) []byte {
-	if len(value) == 0 {
+	if len(value) == 0 || !utf8.Valid(value) {
 		return b
 	}
 	out := bytes.NewBuffer(appendName(b, name))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -213,15 +214,15 @@ func FuzzEncodeString(f *testing.F) {
 	})
 }
 
-// Whatever JSON the journal holds, an entry stays one line of JSON.
+// Whatever JSON the journal holds, an entry stays one line of JSON in UTF-8.
 func FuzzEncodeData(f *testing.F) {
-	for _, s := range []string{"{}", "{\"a\":\n[1, 2]}", "null", "{", "", "\"\u2028\"", "1 2"} {
+	for _, s := range []string{"{}", "{\"a\":\n[1, 2]}", "null", "{", "", "\"\u2028\"", "1 2", "{\"a\":\"\xff\"}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		news := entry(1, &recordv1.Entry{Body: &recordv1.Entry_UserMessage{UserMessage: &recordv1.UserMessage{DataJson: data}}})
 		got := appendNews(nil, &news)
-		if !json.Valid(got) || bytes.ContainsAny(got, "\r\n") {
+		if !json.Valid(got) || !utf8.Valid(got) || bytes.ContainsAny(got, "\r\n") {
 			t.Errorf("got %q", got)
 		}
 	})

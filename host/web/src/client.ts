@@ -19,6 +19,11 @@ const patience = { hint: 0, question: 4_000, call: 60_000 };
 const typingEvery = 3_000;
 /** The entry of a message that was answered must come within this time, or the connection is dead. */
 const entryWithin = 5_000;
+/**
+ * After so long without an entry the host is asked whether it has some: a browser answers pings by itself, and
+ * may take many minutes to see that a connection has died without a word.
+ */
+const silence = 90_000;
 
 /** What survives a reload. */
 interface Kept {
@@ -71,6 +76,7 @@ export class HostClient implements Client {
   private closed = false;
 
   private feed: Feed | undefined;
+  private check: ReturnType<typeof setTimeout> | undefined;
   /** The highest seq that has arrived; between the cursor and it lies the queue. */
   private received = 0;
   private queue: Entry[] = [];
@@ -194,7 +200,7 @@ export class HostClient implements Client {
       const sent = await this.call<{ seq: number; status: string; reason?: string }>("POST", "/messages", body);
       if (sent.status === "accepted") {
         this.outgoing.get(id)?.taken();
-        setTimeout(() => this.received < sent.seq && this.feed?.renew(), entryWithin);
+        this.expect(sent.seq);
       } else {
         this.settle(id, sent.status, sent.reason);
       }
@@ -349,7 +355,7 @@ export class HostClient implements Client {
   private lose(error: ClientError): void {
     const told = this.chat?.chat_id !== undefined;
     this.drop(error);
-    if (told) this.options.onSessionLost?.();
+    if (told) void guarded("onSessionLost", () => this.options.onSessionLost?.());
   }
 
   private drop(error: ClientError): void {
@@ -373,7 +379,8 @@ export class HostClient implements Client {
   }
 
   private save(): void {
-    if (this.kept) this.storage?.setItem(this.storageKey, JSON.stringify(this.kept));
+    // A storage may be full. Then a reload is what suffers.
+    if (this.kept) void guarded("storage", () => this.storage?.setItem(this.storageKey, JSON.stringify(this.kept)));
   }
 
   // Entries.
@@ -396,9 +403,30 @@ export class HostClient implements Client {
           (error) => (error.code === "session_lost" ? "lost" : "unreachable"),
         ),
     });
+    this.watch();
+  }
+
+  /** Looks after each silence whether the connection has kept something back. */
+  private watch(): void {
+    clearTimeout(this.check);
+    this.check = setTimeout(() => {
+      this.watch();
+      if (this.connection !== "online") return;
+      this.call<{ last_seq: number }>("GET", "", undefined, patience.hint).then(
+        ({ last_seq }) => this.expect(last_seq),
+        () => undefined,
+      );
+    }, silence);
+  }
+
+  /** Makes the connection again if an entry that the host has told of does not come. */
+  private expect(seq: number): void {
+    const { feed } = this;
+    setTimeout(() => this.feed === feed && this.received < seq && feed?.renew(), entryWithin);
   }
 
   private stopListening(): void {
+    clearTimeout(this.check);
     this.feed?.close();
     this.feed = undefined;
     this.queue = [];
@@ -411,10 +439,11 @@ export class HostClient implements Client {
     this.connection = connection;
     // The host answers again: whatever waits for another try need not wait longer.
     if (connection === "online") this.pauses.endAll();
-    this.options.onConnection?.(connection);
+    void guarded("onConnection", () => this.options.onConnection?.(connection));
   }
 
   private receive(entry: Entry): void {
+    this.watch();
     if (entry.seq !== undefined) {
       if (entry.seq <= this.received) return;
       this.received = entry.seq;
@@ -425,7 +454,7 @@ export class HostClient implements Client {
 
   /** Delivers behind the promise that the page awaits, so that it is not overtaken. */
   private deliverSoon(): void {
-    setTimeout(() => void this.deliver());
+    setTimeout(() => void this.deliver(), 0);
   }
 
   /** Hands the queue to the page, one entry at a time. Only one run of it is under way. */
@@ -450,11 +479,7 @@ export class HostClient implements Client {
         // At once, as the page may begin another chat when it is told.
         kept.chat = undefined;
       }
-      try {
-        await this.options.onEntry(entry);
-      } catch (error) {
-        console.error("deskhost: onEntry failed", error);
-      }
+      await guarded("onEntry", () => this.options.onEntry(entry));
     }
     if (this.kept !== kept) return;
     if (entry.seq !== undefined) {
@@ -481,6 +506,15 @@ export class HostClient implements Client {
       () => undefined,
     );
   };
+}
+
+/** Runs what belongs to the page, whose faults must not stop the chat. */
+async function guarded(what: string, fn: () => unknown): Promise<void> {
+  try {
+    await fn();
+  } catch (error) {
+    console.error(`deskhost: ${what} failed`, error);
+  }
 }
 
 async function contextBody({ user, locale, assistantSessionId, identityToken }: Context): Promise<object> {

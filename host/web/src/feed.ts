@@ -34,6 +34,8 @@ export class Feed {
   private streaming: boolean;
   /** Ends the present connection, if there is one. */
   private drop: (() => void) | undefined;
+  /** When the present connection was opened. */
+  private opened: number | undefined;
   /** Whether the next try follows at once. */
   private hurry = false;
 
@@ -42,10 +44,13 @@ export class Feed {
     void this.run();
   }
 
-  /** Gives up the present connection, which may be dead, for a new one. */
+  /**
+   * Gives up the present connection, which may be dead, for a new one: at once, unless this one is new itself,
+   * and another would hardly be better.
+   */
   renew(): void {
     if (!this.drop) return;
-    this.hurry = true;
+    this.hurry = this.opened === undefined || Date.now() - this.opened > goodAfter;
     this.drop();
   }
 
@@ -62,6 +67,7 @@ export class Feed {
       else if (!this.hurry) await pauses.pause(backoff(attempt));
       if (this.closed) return;
       this.hurry = false;
+      this.opened = undefined;
       const begun = Date.now();
       const opened = await (this.streaming ? this.stream() : this.socket());
       if (this.closed) return;
@@ -104,6 +110,7 @@ export class Feed {
       this.drop = drop;
       socket.onopen = () => {
         opened = true;
+        this.opened = Date.now();
         clearTimeout(timer);
         this.options.onConnection("online");
       };
@@ -127,6 +134,7 @@ export class Feed {
       clearTimeout(timer);
       if (!response.ok || !response.body) return false;
       opened = true;
+      this.opened = Date.now();
       this.options.onConnection("online");
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ; ) {

@@ -50,7 +50,7 @@ export class Http {
         });
         if (response.ok) return (response.status === 204 ? undefined : await response.json()) as T;
         failure = await problemOf(response);
-        const mayPass = failure.status === 429 || failure.status >= 500;
+        const mayPass = failure.status === 408 || failure.status === 429 || failure.status >= 500;
         if (!mayPass || final.has(failure.code)) throw failure;
         wait = Math.max(wait, 1000 * Number(response.headers.get("retry-after") ?? 0) || 0);
       } catch (cause) {

@@ -195,6 +195,7 @@ test("what may pass is tried again, what is an answer is not", async () => {
   host.scripted["POST /v1/sessions"] = [
     () => problem(429, "too_many_requests", {}, { "retry-after": "7" }),
     () => problem(503, "stopping"),
+    () => problem(408, "body_timeout"),
     () => new Response("bad gateway", { status: 502 }),
   ];
   const begun = Date.now();
@@ -264,6 +265,55 @@ test("a message's entry that does not come shows a dead connection", async () =>
   client.send("hello").catch(() => undefined);
   await until(() => types().includes("message"));
   assert.equal(host.connections, 2);
+});
+
+test("a connection that has died without a word is noticed, though the user only waits", async () => {
+  await chatting();
+  const [socket] = host.sockets;
+  host.sockets.delete(socket);
+  host.append("s1", { type: "message", from: "agent", id: "a1", text: "Are you there?" });
+  await until(() => types().includes("message"), 1000);
+  assert.equal(host.connections, 2);
+});
+
+test("a silent connection that has kept nothing back is left alone, and one with entries is not asked about", async () => {
+  await chatting();
+  const begun = Date.now();
+  const asked = () => host.calls.filter((call) => call === "GET ").length;
+  for (let i = 0; i < 10; i++) {
+    host.append("s1", { type: "agent_read" });
+    await until(() => Date.now() - begun >= i * 60_000, 1000);
+  }
+  assert.equal(asked(), 0);
+  await until(() => asked() === 3, 1000);
+  await until(() => Date.now() - begun > 20 * 60_000, 1000);
+  assert.equal(host.connections, 1);
+});
+
+test("calls that do not get through beside a connection that does are no reason to make it again and again", async () => {
+  const client = await chatting();
+  host.scripted["POST /messages"] = Array.from({ length: 10_000 }, () => () => Promise.reject(new TypeError("fetch failed")));
+  await assert.rejects(settled(client.send("hello")), { code: "unreachable" });
+  const tries = host.calls.filter((call) => call === "POST /messages").length;
+  assert.ok(tries < 30 && host.connections < 30, `${tries} calls, ${host.connections} connections in a minute`);
+});
+
+test("a storage that is full, and handlers that fail, do not stop the chat", async () => {
+  const report = mock.method(console, "error", () => undefined);
+  const fault = () => {
+    throw new Error("not the module's fault");
+  };
+  const full = { getItem: () => null, setItem: fault, removeItem: () => undefined };
+  const client = await chatting({ storage: full, onConnection: fault, onSessionLost: fault });
+  host.cut();
+  host.append("s1", { type: "message", from: "agent", id: "a1", text: "while away" });
+  host.end("s1", "agent");
+  await until(() => types().includes("chat_ended") && client.connection === "idle");
+  await settled(client.startChat());
+  await until(() => types().filter((type) => type === "chat_started").length === 2);
+  host.forget("s1");
+  await until(() => !client.chatOpen);
+  report.mock.restore();
 });
 
 test("after a reload the chat goes on behind the cursor", async () => {

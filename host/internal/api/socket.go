@@ -76,7 +76,7 @@ type socket struct {
 
 	mu         sync.Mutex
 	due        uint8
-	unanswered uint8 // pings since the last pong
+	unanswered uint8 // pings that were written since the last pong
 	writing    bool  // a writer runs
 	ending     bool  // a close frame has been sent, or is about to be
 	gone       bool  // the reader has ended
@@ -166,6 +166,9 @@ func (s *socket) do(due uint8) error {
 		return s.bye(websocket.CloseServiceRestart, "the host restarts")
 	}
 	if due&duePing != 0 {
+		s.mu.Lock()
+		s.unanswered++
+		s.mu.Unlock()
 		if err := s.conn.WritePing(s.deadline()); err != nil {
 			return err
 		}
@@ -230,8 +233,7 @@ func (s *socket) post(due uint8) {
 // timers of calls that have long ended.
 func (s *socket) ping() {
 	s.mu.Lock()
-	s.unanswered++
-	silent := s.unanswered > maxUnanswered
+	silent := s.unanswered >= maxUnanswered
 	s.mu.Unlock()
 	if silent {
 		s.cut()

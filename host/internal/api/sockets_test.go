@@ -340,6 +340,29 @@ func TestSilentSocketsAreDropped(t *testing.T) {
 	})
 }
 
+// A client on a slow line that takes each entry within its deadline is not taken
+// for silent while the pings wait behind them.
+func TestSlowButSteadyReaderStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const entries = maxPull
+		f := newFake(t)
+		for range entries {
+			f.write(said("x"))
+		}
+		p, stop := servePipes(t, newAPI(t, Options{Sessions: f}))
+		defer stop()
+		c := dial(t, &websocket.Dialer{NetDialContext: p.Dial}, "http://host"+eventsURL)
+		for seq := range uint64(entries) {
+			time.Sleep(DefaultLimits().SocketWrite - time.Second)
+			if err := wantSeqs(c, seq+1, seq+1); err != nil {
+				t.Fatalf("entry %d: %v", seq+1, err)
+			}
+		}
+		_ = c.Close()
+		<-f.closed
+	})
+}
+
 // When its context ends first, Close cuts whoever does not go.
 func TestCloseCutsWhoeverStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,11 +5,18 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	recordv1 "github.com/deskhost/deskhost/host/internal/journal/record/v1"
 )
 
-// feedQueue is how much news a feed holds before it goes back to the journal.
-const feedQueue = 128
+const (
+	// feedQueue is how much news a feed holds before it goes back to the journal.
+	feedQueue = 128
+	// pageBytes ends a page that is read from the journal: it belongs to one reader,
+	// who may take its time. Its last entry may go beyond that.
+	pageBytes = 256 << 10
+)
 
 // feed is a subscription. While it keeps up, its shard hands it each piece of
 // news; when it falls behind, the shard hands it only the newest seq, and Pull
@@ -114,7 +121,7 @@ func (f *feed) read(limit int) ([]News, error) {
 	head := f.head
 	f.mu.Unlock()
 	var news []News
-	next := f.cursor
+	next, size := f.cursor, 0
 	err := f.shard.svc.opts.Journal.Entries(f.sessionID, f.cursor, func(e *recordv1.Entry) bool {
 		if e.GetSeq() > head {
 			return false
@@ -124,7 +131,8 @@ func (f *feed) read(limit int) ([]News, error) {
 		}
 		news = append(news, News{Entry: e})
 		next = e.GetSeq()
-		return len(news) < limit
+		size += proto.Size(e)
+		return len(news) < limit && size < pageBytes
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/deskhost/deskhost/host/internal/journal"
 	"github.com/deskhost/deskhost/host/internal/journal/memory"
@@ -121,6 +122,39 @@ func (b *bench) prune(n int) {
 	if err := <-b.store.Commit(ops); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+func TestFeedPagesAreBounded(t *testing.T) {
+	run(t, func(b *bench) {
+		g := b.generation()
+		id := b.chat(g)
+		long := strings.Repeat("x", 100<<10)
+		for i := range 10 {
+			g.emit(says(id, fmt.Sprint("a", i), long))
+		}
+		f, err := b.svc.Subscribe(b.t.Context(), b.ref, 0, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for next := uint64(1); next <= 13; {
+			news, err := f.Pull(64)
+			if err != nil || len(news) == 0 {
+				t.Fatalf("got %d news and %v before entry %d", len(news), err, next)
+			}
+			size := 0
+			for _, n := range news {
+				if n.Entry.GetSeq() != next {
+					t.Fatalf("entry %d came in place of %d", n.Entry.GetSeq(), next)
+				}
+				next++
+				size += proto.Size(n.Entry)
+			}
+			if size > 400<<10 {
+				t.Fatalf("a page has %d bytes", size)
+			}
+		}
+	})
 }
 
 func TestFeedTellsWhatIsNoLongerKept(t *testing.T) {

@@ -209,6 +209,42 @@ func TestParkReturnsWhenTheJournalFailsLate(t *testing.T) {
 	})
 }
 
+func TestParkWaitsUntilOutcomesAreTaken(t *testing.T) {
+	runHeld(t, func(b *bench, hold, release func()) {
+		g := b.generation()
+		id := b.chat(g)
+		answer := make(chan struct{})
+		g.onCall(func(_ context.Context, c call) error {
+			if c.name == "send" {
+				<-answer
+			}
+			return nil
+		})
+		go func() { _, _ = b.send("m1", "x") }()
+		synctest.Wait()
+		parked := make(chan struct{})
+		go func() {
+			b.svc.Park(context.Background())
+			close(parked)
+		}()
+		synctest.Wait()
+		hold()
+		g.emit(says(id, "a1", "hello")) // on its way to the disk when the desk answers
+		close(answer)
+		synctest.Wait()
+		select {
+		case <-parked:
+			t.Error("Close may come before the outcome is known")
+		default:
+		}
+		release()
+		<-parked
+		g.down()
+		b.restart()
+		b.wantLog("requested", "started", "joined Ada", "user x", "agent hello", "status m1 delivered", "away")
+	})
+}
+
 func TestDefiniteAnswerAfterAnUnclearOne(t *testing.T) {
 	for name, kind := range map[string]deskv1.FailureKind{
 		"over": over, "gone": gone, "refused": refused, "invalid": deskv1.FailureKind_FAILURE_KIND_INVALID,

@@ -227,6 +227,7 @@ func (s *Service) Park(ctx context.Context) {
 			}
 		}
 		s.calls.Wait()
+		s.everywhere(func(*shard) {}) // which takes their outcomes first
 	}()
 	select {
 	case <-done:

@@ -213,9 +213,7 @@ func (f *Folder) examine(w *watched, base string, now time.Time, settle time.Dur
 	}
 	// A file that was renamed in has been whole for as long as its time says.
 	if now.Sub(w.since) < settle && now.Sub(info.ModTime()) < settle {
-		if w.Copy.Path == "" || w.Problem != "" {
-			w.Problem = fmt.Sprintf("it may still be written to; it is taken once it has not changed for %s", settle)
-		}
+		f.unsettled(w)
 		return
 	}
 	p := look(f.dir, base, w.Name)
@@ -231,11 +229,20 @@ func (f *Folder) examine(w *watched, base string, now time.Time, settle time.Dur
 	}
 	if _, again, problem := resolve(f.dir, w.File.File); problem != "" || !unchanged(info, again) {
 		w.info = nil // It changed under our eyes: begin again.
+		f.unsettled(w)
 		return
 	}
 	w.Plugin, w.taken = p, true
 	if made.Path != "" {
 		w.Plugin, w.Copy = made.Plugin, made
+	}
+}
+
+// unsettled says that a file is not taken yet, unless the copy before it goes on
+// as if nothing were.
+func (f *Folder) unsettled(w *watched) {
+	if w.Copy.Path == "" || w.Problem != "" {
+		w.Problem = fmt.Sprintf("it may still be written to; it is taken once it has not changed for %s", f.pace.Settle)
 	}
 }
 

@@ -218,3 +218,41 @@ func TestStoreIsSweptWhenTheFolderIsOpened(t *testing.T) {
 		}
 	}
 }
+
+// A file that is written to all the time is never told as one that may run: it has
+// a copy, or a problem.
+func TestFileThatChangesWhileItIsCopied(t *testing.T) {
+	dir := t.TempDir()
+	file := drop(t, dir, "x", script, 0o755)
+	writer, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			if _, err := writer.WriteString("# more\n"); err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	for range 20 {
+		content, problem := runs(t, openFolder(t, dir))
+		if content == "" && problem == "" {
+			t.Error("nothing is to run, and there is no problem")
+			break
+		}
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+}

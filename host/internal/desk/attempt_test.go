@@ -3,6 +3,7 @@ package desk
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,6 +179,35 @@ func TestReloadOfADeskThatIsDisabledMeanwhileIsAnswered(t *testing.T) {
 			if err := <-outcomes; !errors.Is(err, errDisabled) {
 				t.Errorf("told %v", err)
 			}
+		}
+	})
+}
+
+// A desk that is on, and down, is not started sooner for being enabled: whoever asks
+// is told at once, and why it is down.
+func TestEnableOfADeskThatIsDownIsAnswered(t *testing.T) {
+	haunt(t, func(*haunted) {}, func(h *haunted) {
+		h.after(20*time.Second, StateQuarantined, 5)
+		began := time.Now()
+		err := h.desk.Enable(h.t.Context())
+		if err == nil || !strings.Contains(err.Error(), "it crashed") || time.Since(began) > 0 {
+			t.Errorf("told %v after %s", err, time.Since(began))
+		}
+		h.after(0, StateQuarantined, 5)
+	})
+}
+
+func TestEnableDuringAStartIsToldOfIt(t *testing.T) {
+	haunt(t, func(h *haunted) {
+		h.before(func(context.Context, uint64, string) error {
+			time.Sleep(5 * time.Second)
+			return errors.New("no licence")
+		})
+	}, func(h *haunted) {
+		time.Sleep(time.Second)
+		err := h.desk.Enable(h.t.Context())
+		if err == nil || !strings.Contains(err.Error(), "no licence") || time.Since(h.began) != 5*time.Second {
+			t.Errorf("told %v after %s", err, time.Since(h.began))
 		}
 	})
 }

@@ -215,7 +215,8 @@ func (d *Desk) Reconfigure(ctx context.Context, opts Options) error {
 func (d *Desk) Disable(ctx context.Context) error { return d.ask(ctx, (*life).disable) }
 
 // Enable undoes Disable, and starts the plugin. If it does not come to ready, the
-// error says why; the desk tries again by itself.
+// error says why; the desk tries again by itself. A desk that is on is left as it
+// is: of one that is down the error says so.
 func (d *Desk) Enable(ctx context.Context) error {
 	return d.renew(ctx, func(l *life) error {
 		if !l.disabled {

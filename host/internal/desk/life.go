@@ -155,6 +155,8 @@ func (l *life) step() {
 		l.startsNone(errDisabled)
 	case l.g == nil && now.Before(l.nextStart):
 		wake = l.nextStart
+		// Only Enable of a desk that is on asks for a start and brings none forward.
+		l.startsNone(l.whyDown())
 	case l.g == nil:
 		l.begin()
 	case !l.renewing:
@@ -180,6 +182,12 @@ func (l *life) step() {
 func (l *life) startsNone(err error) {
 	answer(l.waiters, err)
 	l.waiters = nil
+}
+
+// whyDown is the answer to who would wait for a desk that is down.
+func (l *life) whyDown() error {
+	return fmt.Errorf("the desk is not disabled but down, and is started again by itself; reload it to have that done now. The cause: %s",
+		l.d.status.Load().LastError)
 }
 
 // release drains the generations that have no chats left, and those that have
@@ -461,8 +469,11 @@ func (l *life) reconfigure(opts Options) {
 	before.Limits.DrainLimit = opts.Limits.DrainLimit // It is ours alone.
 	same := before.Source == opts.Source && string(before.Config) == string(opts.Config) &&
 		before.WebhookBaseURL == opts.WebhookBaseURL && before.Limits == opts.Limits
-	if !same && !l.disabled {
-		l.backoff = backoff{}
+	if same {
+		return
+	}
+	l.backoff = backoff{} // The crashes were another configuration's.
+	if !l.disabled {
 		l.renew("its configuration has changed")
 	}
 }

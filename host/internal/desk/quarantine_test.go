@@ -229,3 +229,20 @@ func TestOnlyTenHealthyMinutesMakeUpForCrashes(t *testing.T) {
 		h.after(0, StateQuarantined, 12)
 	})
 }
+
+// Crashes count for the configuration that they came of, also if it is corrected
+// while the desk is off.
+func TestConfigurationChangedWhileDisabledHasItsOwnCount(t *testing.T) {
+	haunt(t, func(*haunted) {}, func(h *haunted) {
+		h.after(20*time.Second, StateQuarantined, 5)
+		if err := h.desk.Disable(h.t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.reconfigure("corrected", deaf{})
+		h.after(time.Hour, StateDisabled, 5)
+		if err := h.desk.Enable(h.t.Context()); err == nil {
+			t.Error("enabled")
+		}
+		h.after(0, StateBackingOff, 6)
+	})
+}

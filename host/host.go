@@ -95,6 +95,7 @@ type Host struct {
 	// changing is held while the configuration or what is disabled changes.
 	changing sync.Mutex
 	running  context.Context //nolint:containedctx // it is that of Run; nil before and after
+	began    chan struct{}   // closed once running is set
 	config   atomic.Pointer[loaded]
 	retiring sync.WaitGroup // doors that a reload has replaced
 }
@@ -115,7 +116,7 @@ type door struct {
 // keep the other desks' chats down. Such a desk is tried again by itself.
 func New(ctx context.Context, opts Options) (h *Host, err error) {
 	c := opts.Config
-	h = &Host{opts: opts, log: opts.Log}
+	h = &Host{opts: opts, log: opts.Log, began: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.release())
@@ -349,6 +350,7 @@ func (h *Host) Run(ctx context.Context) error {
 	h.changing.Lock()
 	h.running = running
 	h.changing.Unlock()
+	close(h.began)
 	for _, door := range doors {
 		servers.Go(func() {
 			if err := door.server.Serve(door.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -29,20 +29,25 @@ func (h *Host) configState() admin.Config {
 	return admin.Config{Loaded: l.at, Problem: l.problem}
 }
 
-// errNotRunning is the answer to changes before Run, or once the host ends.
-var errNotRunning = errors.New("the host is starting or stopping; nothing was changed")
+// errStops is the answer to changes once the host ends.
+var errStops = errors.New("the host stops; nothing was changed")
 
 // Reload takes the configuration that load reads. Only what it changes is
 // touched: a desk is started, ended, or gets a new process; the widgets' door is
 // replaced if its settings differ. If anything is wrong, nothing changes, and the
 // error says why. A desk that cannot be told its part then goes on as it was, and
 // all else is changed: that is logged and shown, and the next Reload tells the
-// desk again. What only a restart can change is logged.
+// desk again. What only a restart can change is logged. Before Run it waits.
 func (h *Host) Reload(ctx context.Context, load func() (*config.Config, error)) error {
+	select {
+	case <-h.began:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if h.running == nil {
-		return errNotRunning
+		return errStops
 	}
 	before := h.config.Load()
 	next, err := load()

@@ -2,8 +2,10 @@ package host
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -11,6 +13,29 @@ import (
 	"github.com/deskhost/deskhost/host/internal/config"
 	"github.com/deskhost/deskhost/host/internal/desk"
 )
+
+// A configuration that is changed while the host starts is taken once it has.
+func TestReloadWaitsForTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &Host{log: hclog.NewNullLogger(), began: make(chan struct{})}
+		reloaded := make(chan error, 1)
+		go func() {
+			reloaded <- h.Reload(context.Background(), func() (*config.Config, error) { return nil, errors.New("loaded") })
+		}()
+		synctest.Wait()
+		select {
+		case err := <-reloaded:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+		h.config.Store(&loaded{config: &config.Config{}})
+		h.running = t.Context()
+		close(h.began)
+		if err := <-reloaded; err == nil || err.Error() != "loaded" {
+			t.Errorf("told %v", err)
+		}
+	})
+}
 
 // TestOneDeskThatCannotChange: the others get what the configuration says.
 func TestOneDeskThatCannotChange(t *testing.T) {

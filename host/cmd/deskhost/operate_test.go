@@ -260,6 +260,59 @@ func TestConfigurationIsReloaded(t *testing.T) {
 	}
 }
 
+// What is changed while the host starts, which a plugin can draw out, is not lost.
+func TestConfigurationIsChangedDuringTheStart(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, h *operated){
+		"edited": func(t *testing.T, _ *operated) { write(t, "deskhost.yaml", twoDesks, 0o600) },
+		"SIGHUP": func(t *testing.T, h *operated) {
+			write(t, "name", "sales", 0o600)
+			h.signal(syscall.SIGHUP)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder(t, anyPort+"desks:\n  - name: ${file:name}\n    plugin: mock\n")
+			write(t, "name", "support", 0o600)
+			dir, err := os.Getwd()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Mkfifo("gate", 0o600); err != nil {
+				t.Fatal(err)
+			}
+			write(t, "mock", mock(t), 0o755)
+			replace(t, "plugins.d/deskhost-plugin-mock",
+				fmt.Sprintf("#!/bin/bash\ncd %s\n[ -e passed ] || read < gate\nexec -a deskhost-plugin-mock ./mock\n", dir), 0o755)
+			h := &operated{Process: e2e.Start(t, e2e.Binary(), "run"), t: t}
+			// It can be opened when the plugin waits.
+			opened := make(chan *os.File, 1)
+			go func() {
+				if gate, err := os.OpenFile("gate", os.O_WRONLY, 0); err == nil {
+					opened <- gate
+				}
+			}()
+			var gate *os.File
+			select {
+			case gate = <-opened:
+			case <-time.After(e2e.Patience):
+				t.Fatal("the plugin was not started")
+			}
+			change(t, h)
+			write(t, "passed", "", 0o600)
+			if err := gate.Close(); err != nil {
+				t.Fatal(err)
+			}
+			line := h.Line("ready")
+			h.admin = line[strings.LastIndex(line, "http://"):]
+			h.await("changed", func(desks map[string]deskState, _ map[string]pluginState) bool {
+				return desks["sales"].State == "ready"
+			})
+			if code := h.Terminate(); code != exitOK {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
 // lives tells of a process that runs, and is not only waiting to be reaped.
 func lives(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

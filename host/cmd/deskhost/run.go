@@ -94,6 +94,21 @@ func run(ctx context.Context, load func() (*config.Config, error), dev bool, log
 	if err != nil {
 		return err
 	}
+	// The start takes a while. What is changed, or asked for, meanwhile is taken
+	// behind it.
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
+	ctx, ended := context.WithCancel(ctx)
+	defer ended()
+	watcher, edited := config.NewWatcher(c.File), make(chan struct{}, 1)
+	reloading.Go(func() {
+		watcher.Watch(ctx, func() {
+			select {
+			case edited <- struct{}{}:
+			default: // It is about to be read anyway.
+			}
+		})
+	})
 	h, err := host.New(ctx, host.Options{
 		Config:  c,
 		Version: version,
@@ -110,19 +125,6 @@ func run(ctx context.Context, load func() (*config.Config, error), dev bool, log
 		}
 		return err
 	}
-	var reloading sync.WaitGroup
-	defer reloading.Wait()
-	ctx, ended := context.WithCancel(ctx)
-	defer ended()
-	edited := make(chan struct{}, 1)
-	reloading.Go(func() {
-		config.Watch(ctx, c.File, func() {
-			select {
-			case edited <- struct{}{}:
-			default: // It is about to be read anyway.
-			}
-		})
-	})
 	reloading.Go(func() { reload(ctx, h, load, hangup, edited, log) })
 	return h.Run(ctx)
 }

@@ -23,9 +23,10 @@ func TestWatch(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var changes atomic.Int32
 		done := make(chan struct{})
+		w := NewWatcher(file)
 		go func() {
 			defer close(done)
-			Watch(ctx, file, func() { changes.Add(1) })
+			w.Watch(ctx, func() { changes.Add(1) })
 		}()
 		expect := func(want int32) {
 			t.Helper()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
@@ -26,7 +27,8 @@ const checksAtOnce = 4
 // error is a [config.Problems]. It needs no data folder.
 func Check(ctx context.Context, c *config.Config, log hclog.Logger) error {
 	return inScratch(c.PluginDir, log, func(at desk.Source) error {
-		byDesk, err := newRoster(at, deskLimits(c.Limits), log).check(ctx, c.Desks)
+		limits := func() desk.Limits { return deskLimits(c.Limits) }
+		byDesk, err := newRoster(at, limits, log).check(ctx, c.Desks, limits())
 		if err != nil {
 			return err
 		}
@@ -58,21 +60,23 @@ func inScratch(pluginDir string, log hclog.Logger, fn func(desk.Source) error) (
 	return fn(desk.Source{Folder: folder, RunDir: run})
 }
 
-// check returns the problems of each of these desks.
-func (r *roster) check(ctx context.Context, desks []config.Desk) ([]config.Problems, error) {
+// check returns the problems of each of these desks, with the limits of their
+// configuration.
+func (r *roster) check(ctx context.Context, desks []config.Desk, limits desk.Limits) ([]config.Problems, error) {
+	began := time.Now()
 	var all errgroup.Group
 	all.SetLimit(checksAtOnce)
 	problems := make([]config.Problems, len(desks))
 	for i, d := range desks {
 		all.Go(func() error {
-			problems[i] = r.checkDesk(ctx, d)
+			problems[i] = r.checkDesk(ctx, d, limits, began)
 			return ctx.Err()
 		})
 	}
 	return problems, all.Wait()
 }
 
-func (r *roster) checkDesk(ctx context.Context, d config.Desk) config.Problems {
+func (r *roster) checkDesk(ctx context.Context, d config.Desk, limits desk.Limits, began time.Time) config.Problems {
 	program, err := r.source.Folder.Take(d.Plugin)
 	if err != nil {
 		return config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin", Text: err.Error()}}
@@ -81,7 +85,7 @@ func (r *roster) checkDesk(ctx context.Context, d config.Desk) config.Problems {
 	if err := catalog.CheckPin(program.Plugin, d.SHA256); err != nil {
 		return config.Problems{{At: d.PinAt, Key: d.Key + ".sha256", Text: err.Error()}}
 	}
-	describe, err := r.ask(ctx, program, d.User)
+	describe, err := r.ask(ctx, program, d.User, limits, began)
 	if err != nil {
 		return config.Problems{{At: d.PluginAt, Key: d.Key + ".plugin", Text: err.Error()}}
 	}

@@ -157,7 +157,10 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 		return h, err
 	}
 	h.source = desk.Source{Folder: plugins, RunDir: run}
-	h.roster = newRoster(h.source, deskLimits(c.Limits), h.log.Named("plugins"))
+	h.config.Store(&loaded{config: c, at: time.Now()})
+	// As a reload has them.
+	limits := func() desk.Limits { return deskLimits(h.config.Load().config.Limits) }
+	h.roster = newRoster(h.source, limits, h.log.Named("plugins"))
 	if err := h.checkDesks(ctx); err != nil {
 		return h, err
 	}
@@ -166,7 +169,6 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 		return h, err
 	}
 	h.journal = journal.New(store)
-	h.config.Store(&loaded{config: c, at: time.Now()})
 	h.storage = &storage{
 		free: store.FreeSpace,
 		used: store.DiskUsage,
@@ -184,7 +186,7 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 // checkDesks logs the problems of desks, and fails if no desk is without.
 func (h *Host) checkDesks(ctx context.Context) error {
 	c := h.opts.Config
-	byDesk, err := h.roster.check(ctx, c.Desks)
+	byDesk, err := h.roster.check(ctx, c.Desks, deskLimits(c.Limits))
 	if err != nil {
 		return err
 	}

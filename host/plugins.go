@@ -22,7 +22,7 @@ import (
 // file is started once, for a moment, to be asked.
 type roster struct {
 	source desk.Source
-	limits desk.Limits
+	limits func() desk.Limits // those that hold
 	log    hclog.Logger
 
 	mu      sync.Mutex
@@ -39,11 +39,11 @@ type answer struct {
 	describe *deskv1.DescribeResponse
 	err      error
 
-	// After an error, which may have been the machine's, the plugin may be asked
-	// again at this time, in the place of an answer that failed as well.
-	again  time.Time
-	wait   time.Duration
-	before *answer
+	// An error came when failed says, and may have been the machine's. From again on
+	// the plugin may be asked once more, in the place of an answer that failed as well.
+	failed, again time.Time
+	wait          time.Duration
+	before        *answer
 }
 
 // A plugin that did not answer is asked again after askAgainFirst, twice that, and so
@@ -53,27 +53,37 @@ const (
 	askAgainMost  = 10 * time.Minute
 )
 
-// given tells whether there is an answer that holds at a time.
-func (a *answer) given(now time.Time) bool {
+// given tells whether there is an answer that holds. An error holds until the plugin
+// may be asked again; for whoever says since when it has to be, if it is from then or
+// later.
+func (a *answer) given(now, since time.Time) bool {
 	select {
 	case <-a.done:
-		return a.err == nil || now.Before(a.again)
 	default:
 		return true // It comes.
 	}
+	switch {
+	case a.err == nil:
+		return true
+	case since.IsZero():
+		return now.Before(a.again)
+	default:
+		return !a.failed.Before(since)
+	}
 }
 
-func newRoster(source desk.Source, limits desk.Limits, log hclog.Logger) *roster {
+func newRoster(source desk.Source, limits func() desk.Limits, log hclog.Logger) *roster {
 	return &roster{source: source, limits: limits, log: log, answers: map[question]*answer{}}
 }
 
 // ask returns what a plugin says of itself. With an error it may be that it says
-// to be another.
-func (r *roster) ask(ctx context.Context, program catalog.Copy, user string) (*deskv1.DescribeResponse, error) {
+// to be another. Whoever asks for an operator, who may have put right what was wrong,
+// gives the time in since; all others zero.
+func (r *roster) ask(ctx context.Context, program catalog.Copy, user string, limits desk.Limits, since time.Time) (*deskv1.DescribeResponse, error) {
 	q := question{program.Name, program.SHA256, user}
 	r.mu.Lock()
 	a, asked := r.answers[q]
-	if asked && !a.given(time.Now()) {
+	if asked && !a.given(time.Now(), since) {
 		asked = false
 		a.before = nil // One is enough.
 	}
@@ -89,8 +99,9 @@ func (r *roster) ask(ctx context.Context, program catalog.Copy, user string) (*d
 	if !asked {
 		source := r.source
 		source.User = user
-		a.describe, a.err = desk.Inspect(ctx, source, program, r.limits, r.log)
-		a.again = time.Now().Add(a.wait)
+		a.describe, a.err = desk.Inspect(ctx, source, program, limits, r.log)
+		a.failed = time.Now()
+		a.again = a.failed.Add(a.wait)
 		if ctx.Err() != nil {
 			r.mu.Lock()
 			delete(r.answers, q) // It was not its fault.
@@ -138,14 +149,14 @@ func (r *roster) watch(ctx context.Context, desksOf func(plugin string) []config
 			users := desksOf(file.Name)
 			mayRun := func(d config.Desk) bool { return catalog.CheckPin(file.Copy.Plugin, d.SHA256) == nil }
 			known := r.known(file.Plugin)
-			if file.Problem != "" || known != nil && known.given(time.Now()) || len(users) > 0 && !slices.ContainsFunc(users, mayRun) {
+			if file.Problem != "" || known != nil && known.given(time.Now(), time.Time{}) || len(users) > 0 && !slices.ContainsFunc(users, mayRun) {
 				continue
 			}
 			user := ""
 			if i := slices.IndexFunc(users, mayRun); i >= 0 {
 				user = users[i].User
 			}
-			switch _, err := r.ask(ctx, file.Copy, user); {
+			switch _, err := r.ask(ctx, file.Copy, user, r.limits(), time.Time{}); {
 			case ctx.Err() != nil:
 			case err != nil && known != nil: // It has been told.
 			case err != nil:
@@ -202,7 +213,7 @@ func (r *roster) info(ctx context.Context, name, user string) (*PluginInfo, erro
 	if err != nil {
 		return nil, err
 	}
-	describe, err := r.ask(ctx, program, user)
+	describe, err := r.ask(ctx, program, user, r.limits(), time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +294,7 @@ func newPluginInfo(plugin catalog.Plugin, d *deskv1.DescribeResponse) *PluginInf
 func Inspect(ctx context.Context, dir, name string, log hclog.Logger) (*PluginInfo, error) {
 	var info *PluginInfo
 	err := inScratch(dir, log, func(at desk.Source) (err error) {
-		info, err = newRoster(at, desk.DefaultLimits(), log).info(ctx, name, "")
+		info, err = newRoster(at, desk.DefaultLimits, log).info(ctx, name, "")
 		return err
 	})
 	return info, err

@@ -86,7 +86,7 @@ func (h *Host) prepare(ctx context.Context, before, next *config.Config) (*api.A
 			unlike = append(unlike, d)
 		}
 	}
-	byDesk, err := h.roster.check(ctx, unlike)
+	byDesk, err := h.roster.check(ctx, unlike, deskLimits(next.Limits))
 	if err != nil {
 		return nil, err
 	}

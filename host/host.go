@@ -157,7 +157,7 @@ func New(ctx context.Context, opts Options) (h *Host, err error) {
 		return h, err
 	}
 	h.source = desk.Source{Folder: plugins, RunDir: run}
-	h.config.Store(&loaded{config: c, at: time.Now()})
+	h.config.Store(&loaded{config: c, verifier: verifier, at: time.Now()})
 	// As a reload has them.
 	limits := func() desk.Limits { return deskLimits(h.config.Load().config.Limits) }
 	h.roster = newRoster(h.source, limits, h.log.Named("plugins"))

@@ -16,8 +16,9 @@ import (
 
 // loaded is the configuration that holds.
 type loaded struct {
-	config *config.Config
-	at     time.Time
+	config   *config.Config
+	verifier api.Verifier // of the keys that config names, as they were then
+	at       time.Time
 	// problem says that a later one was refused, or who does not go by this one,
 	// and why.
 	problem string
@@ -51,15 +52,16 @@ func (h *Host) Reload(ctx context.Context, load func() (*config.Config, error)) 
 	}
 	before := h.config.Load()
 	next, err := load()
+	var verifier api.Verifier
 	var door *api.API
 	if err == nil {
-		door, err = h.prepare(ctx, before.config, next)
+		verifier, door, err = h.prepare(ctx, before, next)
 	}
 	if err != nil {
-		h.config.Store(&loaded{before.config, before.at, "not taken, the one before holds: " + err.Error()})
+		h.config.Store(&loaded{before.config, before.verifier, before.at, "not taken, the one before holds: " + err.Error()})
 		return err
 	}
-	taken := &loaded{config: next, at: time.Now()}
+	taken := &loaded{config: next, verifier: verifier, at: time.Now()}
 	h.sessions.Reconfigure(deskNames(next), next.DefaultDesk, sessionLimits(next.Limits))
 	if err := h.changeDesks(ctx, next); err != nil {
 		taken.problem = "taken in part: " + err.Error()
@@ -74,34 +76,36 @@ func (h *Host) Reload(ctx context.Context, load func() (*config.Config, error)) 
 	return nil
 }
 
-// prepare makes sure that one configuration can follow another. It returns
-// another door for widgets, if they need one.
-func (h *Host) prepare(ctx context.Context, before, next *config.Config) (*api.API, error) {
-	if keys := keepFixed(before, next); len(keys) > 0 {
+// prepare makes sure that one configuration can follow another. It returns its
+// verifier, and another door for widgets if they need one.
+func (h *Host) prepare(ctx context.Context, before *loaded, next *config.Config) (api.Verifier, *api.API, error) {
+	if keys := keepFixed(before.config, next); len(keys) > 0 {
 		h.log.Warn("some settings are taken at the next start only", "keys", strings.Join(keys, ", "))
 	}
 	var unlike []config.Desk // new or changed
 	for _, d := range next.Desks {
-		if !slices.ContainsFunc(before.Desks, d.Same) {
+		if !slices.ContainsFunc(before.config.Desks, d.Same) {
 			unlike = append(unlike, d)
 		}
 	}
 	byDesk, err := h.roster.check(ctx, unlike, deskLimits(next.Limits))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if problems := slices.Concat(byDesk...); len(problems) > 0 {
 		problems.Sort()
-		return nil, problems
+		return nil, nil, problems
 	}
-	if sameDoor(before, next) {
-		return nil, nil
-	}
+	// Its file may hold other keys under the same name.
 	verifier, err := loadVerifier(next)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return h.newAPI(next, verifier)
+	if sameDoor(before.config, next) && reflect.DeepEqual(before.verifier, verifier) {
+		return verifier, nil, nil
+	}
+	door, err := h.newAPI(next, verifier)
+	return verifier, door, err
 }
 
 // changeDesks has the desks be those of a configuration. The error names each

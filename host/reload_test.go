@@ -3,6 +3,8 @@ package host
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -35,6 +37,60 @@ func TestReloadWaitsForTheStart(t *testing.T) {
 			t.Errorf("told %v", err)
 		}
 	})
+}
+
+// jwks are the public keys of a file, by their ids.
+func jwks(t *testing.T, file string, ids ...string) {
+	t.Helper()
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = `{"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "` + id + `",
+			"x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}`
+	}
+	if err := os.WriteFile(file, []byte(`{"keys": [`+strings.Join(keys, ",")+`]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A key that is taken out of the file holds no longer than a reload, which touches the
+// door for nothing else.
+func TestKeysAreReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.json")
+	h := &Host{log: hclog.NewNullLogger(), roster: newRoster(desk.Source{}, desk.DefaultLimits, hclog.NewNullLogger())}
+	c := &config.Config{Limits: config.DefaultLimits(), Identity: config.Identity{JWKSFile: file}}
+	jwks(t, file, "old")
+	verifier, err := loadVerifier(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := &loaded{config: c, verifier: verifier}
+	prepare := func() (door bool) {
+		t.Helper()
+		next := *c
+		verifier, made, err := h.prepare(t.Context(), before, &next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before = &loaded{config: &next, verifier: verifier}
+		return made != nil
+	}
+	if prepare() {
+		t.Error("another door for the same keys")
+	}
+	jwks(t, file, "old", "new")
+	if !prepare() {
+		t.Error("no other door for one key more")
+	}
+	jwks(t, file, "new")
+	if !prepare() || prepare() {
+		t.Error("no other door for one key less, or two")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.prepare(t.Context(), before, c); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("without the file: %v", err)
+	}
 }
 
 // TestOneDeskThatCannotChange: the others get what the configuration says.

@@ -92,7 +92,7 @@ type Host struct {
 	control   door
 	folder    io.Closer // that the control socket is in
 
-	// changing is held while the configuration or what is disabled changes.
+	// changing is held while the configuration changes.
 	changing sync.Mutex
 	running  context.Context //nolint:containedctx // it is that of Run; nil before and after
 	began    chan struct{}   // closed once running is set

@@ -193,18 +193,19 @@ func (h *Host) verbs() admin.Verbs {
 	return admin.Verbs{
 		Plugin: h.pluginInfo,
 		Reload: with(func(ctx context.Context, s *served) error { return s.Reload(ctx) }),
-		// The mark comes first: a host that dies in between does as it was told.
+		// The mark comes first: a host that dies in between does as it was told. So
+		// does a desk that is busy when who asked has gone.
 		Disable: with(func(ctx context.Context, s *served) error {
 			if err := h.disabled.add(s.config.Name); err != nil {
 				return err
 			}
-			return s.Disable(ctx)
+			return s.Disable(context.WithoutCancel(ctx))
 		}),
 		Enable: with(func(ctx context.Context, s *served) error {
 			if err := h.disabled.remove(s.config.Name); err != nil {
 				return err
 			}
-			return s.Enable(ctx)
+			return s.Enable(context.WithoutCancel(ctx))
 		}),
 	}
 }

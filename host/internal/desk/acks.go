@@ -82,7 +82,7 @@ func (a *acks) settle(seq uint64, refusal *Refusal) bool {
 	return true
 }
 
-// next returns the acknowledgement that is due, or nil. From here on the plugin
+// next returns the acknowledgement that is due, or nil; more may follow. From here on the plugin
 // may use the room.
 func (a *acks) next() *deskv1.EventsAck {
 	a.mu.Lock()
@@ -90,8 +90,8 @@ func (a *acks) next() *deskv1.EventsAck {
 	if a.acked == a.settled {
 		return nil
 	}
-	ack := &deskv1.EventsAck{Seq: a.settled}
-	for a.acked < a.settled {
+	ack := &deskv1.EventsAck{}
+	for a.acked < a.settled && len(ack.Refusals) < maxRefusals {
 		a.acked++
 		e := &a.ring[a.acked%a.window]
 		if e.refusal != nil {
@@ -104,12 +104,13 @@ func (a *acks) next() *deskv1.EventsAck {
 		}
 		*e = pending{}
 	}
+	ack.Seq = a.acked
 	return ack
 }
 
-// maxReason bounds the reason of a refusal, so that the refusals of a whole
-// window fit into one message.
-const maxReason = 512
+// maxReason bounds the reason of a refusal, and maxRefusals how many there are in one
+// acknowledgement, so that it fits into one message however large the window is.
+const maxReason, maxRefusals = 512, deskv1.DefaultWindow
 
 // truncate cuts s to at most limit bytes, between two characters.
 func truncate(s string, limit int) string {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
@@ -113,5 +114,33 @@ func TestTruncateKeepsCharactersWhole(t *testing.T) {
 	got := truncate(strings.Repeat("ä", 10), 5)
 	if got != "ää" || !utf8.ValidString(got) {
 		t.Errorf("got %q", got)
+	}
+}
+
+// The plugin takes no message above its limit, so a window that an operator widened
+// must not be refused in one.
+func TestRefusalsFitIntoMessages(t *testing.T) {
+	const window = 4 * deskv1.DefaultWindow
+	a := newAcks(window, window)
+	for seq := uint64(1); seq <= window; seq++ {
+		if err := a.arrive(seq, "c"); err != nil {
+			t.Fatal(err)
+		}
+		a.settle(seq, &Refusal{Code: deskv1.RefusalCode_REFUSAL_CODE_INVALID, Reason: strings.Repeat("x", 2*maxReason)})
+	}
+	var acked, refused uint64
+	for ack := a.next(); ack != nil; ack = a.next() {
+		if size := proto.Size(ack); size > deskv1.MaxMessageBytes {
+			t.Fatalf("an acknowledgement of %d bytes", size)
+		}
+		for _, r := range ack.GetRefusals() {
+			if refused++; r.GetSeq() != refused || r.GetSeq() > ack.GetSeq() {
+				t.Fatalf("refusal of %d in the acknowledgement of %d, want %d", r.GetSeq(), ack.GetSeq(), refused)
+			}
+		}
+		acked = ack.GetSeq()
+	}
+	if acked != window || refused != window {
+		t.Errorf("%d acknowledged, %d refused, want %d", acked, refused, window)
 	}
 }

@@ -6,10 +6,11 @@ import "time"
 type Event struct {
 	ChatID string
 	// ID is the desk's own id of the occurrence, at most 128 bytes. An event
-	// with an ID that the chat has had already is acknowledged and dropped, so
-	// after an unclear Emit the same event may be emitted again. Without an id
-	// from the vendor derive one from the occurrence (message id, vendor time),
-	// never from the person: an agent may join twice. Empty: never a duplicate.
+	// with an ID that the chat has had already is acknowledged and dropped, but
+	// for its State, so after an unclear Emit the same event may be emitted
+	// again. Without an id from the vendor derive one from the occurrence
+	// (message id, vendor time), never from the person: an agent may join
+	// twice. Empty: never a duplicate.
 	ID string
 	// Time is when it happened, by the vendor's clock; optional. The order of
 	// events is the order in which they are emitted.

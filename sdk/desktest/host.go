@@ -17,9 +17,9 @@ import (
 // Host is a deskhost for unit tests of a desk, in the test's own process. Like
 // the real one it refuses what breaks a rule, what comes behind the end of a
 // chat, and what it is told to; it drops an event with an ID that the chat has
-// had; and it keeps the latest state of each chat. A test may have it hold back
-// its acknowledgements, or close the stream. It works in a testing/synctest
-// bubble, and is safe for concurrent use.
+// had, but for its state; and it keeps the latest state of each chat. A test may
+// have it hold back its acknowledgements, or close the stream. It works in a
+// testing/synctest bubble, and is safe for concurrent use.
 //
 // It is no process, so what [Run] tests it does not: the suite comes on top.
 type Host struct {
@@ -134,16 +134,27 @@ func (h *Host) store(e *sdk.Event) error {
 		return &sdk.RefusedError{Code: c.refuse, Reason: "the test says so"}
 	case c.over:
 		return &sdk.RefusedError{Code: sdk.RefusedChatOver, Reason: "the chat has ended"}
-	case e.ID != "" && slices.ContainsFunc(c.events, func(had *sdk.Event) bool { return had.ID == e.ID }):
-		return nil
 	}
-	c.events = append(c.events, e)
 	if e.State != nil {
-		c.state = e.State
+		c.state = e.State // that of a double too: it may have changed since
 	}
-	_, c.over = e.Payload.(sdk.AgentEndedChat)
-	h.change()
+	if e.ID == "" || !slices.ContainsFunc(c.events, func(had *sdk.Event) bool { return had.ID == e.ID }) {
+		c.events = append(c.events, e)
+		c.over = endsChat(e)
+		h.change()
+	}
 	return nil
+}
+
+// endsChat tells whether the chat is over with an event.
+func endsChat(e *sdk.Event) bool {
+	switch p := e.Payload.(type) {
+	case sdk.AgentEndedChat:
+		return true
+	case sdk.ErrorStatus:
+		return p.Kind == sdk.ConnectTrouble
+	}
+	return false
 }
 
 // Events returns the events of a chat that the host has taken so far.

@@ -29,7 +29,9 @@ func TestHostKeepsWhatItTook(t *testing.T) {
 	host := desktest.NewHost(t)
 	withState := said("c-1", "2", "two")
 	withState.State = &sdk.ResumeState{Data: []byte("at 2"), Format: 1}
-	for _, e := range []*sdk.Event{said("c-1", "1", "one"), withState, said("c-1", "1", "one"), said("c-2", "1", "other")} {
+	again := said("c-1", "1", "one")
+	again.State = &sdk.ResumeState{Data: []byte("at 2, with a new token"), Format: 1}
+	for _, e := range []*sdk.Event{said("c-1", "1", "one"), withState, again, said("c-2", "1", "other")} {
 		if err := host.Emit(t.Context(), e); err != nil {
 			t.Errorf("%s of %s: %v", e.ID, e.ChatID, err)
 		}
@@ -37,7 +39,7 @@ func TestHostKeepsWhatItTook(t *testing.T) {
 	if got := ids(host.Events("c-1")); got != "1 2" {
 		t.Errorf("it has %q, and one came twice", got)
 	}
-	if s := host.State("c-1"); s == nil || string(s.Data) != "at 2" || host.State("c-2") != nil {
+	if s := host.State("c-1"); s == nil || string(s.Data) != "at 2, with a new token" || host.State("c-2") != nil {
 		t.Errorf("the states %v, %v", s, host.State("c-2"))
 	}
 	if a, b, c := host.Await("c-1"), host.Await("c-1"), host.Await("c-1"); a.ID+b.ID+c.ID != "121" {
@@ -61,6 +63,8 @@ func TestHostRefuses(t *testing.T) {
 		{"what it is told to", said("c-2", "1", "x"), sdk.RefusedMoved},
 		{"the end", &sdk.Event{ChatID: "c-1", ID: "e", Payload: sdk.AgentEndedChat{}}, 0},
 		{"what comes behind the end", said("c-1", "2", "x"), sdk.RefusedChatOver},
+		{"that nobody can be reached", &sdk.Event{ChatID: "c-3", ID: "e", Payload: sdk.ErrorStatus{Kind: sdk.ConnectTrouble}}, 0},
+		{"what comes behind that", said("c-3", "2", "x"), sdk.RefusedChatOver},
 	} {
 		err := host.Emit(t.Context(), c.e)
 		var refused *sdk.RefusedError

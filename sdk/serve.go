@@ -89,8 +89,7 @@ func serve(p *Plugin) (exitCode int) {
 	signal.Notify(terminate, syscall.SIGTERM)
 	go func() {
 		<-terminate
-		s.drainAtSignal()
-		stop()
+		s.drainAtSignal(stop)
 	}()
 
 	served := false
@@ -116,10 +115,12 @@ func serve(p *Plugin) (exitCode int) {
 	return 0
 }
 
-// drainAtSignal is the drain that no host has asked for.
-func (s *server) drainAtSignal() {
+// drainAtSignal is the drain that no host has asked for. It calls stop at its
+// end, or when its time is up: a desk's Drain may not look at its ctx.
+func (s *server) drainAtSignal(stop func()) {
 	s.log.Info("SIGTERM: the plugin drains and ends")
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	context.AfterFunc(ctx, stop)
 	defer cancel()
 	if err := s.drain(ctx); err != nil {
 		s.log.Warn("drain after SIGTERM", "error", err)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -431,6 +432,40 @@ func TestDrainWaitsForEventsInFlight(t *testing.T) {
 	if err := errors.Join(<-settled, s.drain(t.Context())); err != nil {
 		t.Error(err)
 	}
+}
+
+// stuckDesk drains for ever.
+type stuckDesk struct {
+	scriptDesk
+
+	over chan struct{}
+}
+
+func (d stuckDesk) Drain(context.Context) error {
+	<-d.over
+	return nil
+}
+
+func TestSIGTERMEndsAPluginThatDoesNotDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := pluginOf(stuckDesk{over: make(chan struct{})})
+		s := newServer(&p, hclog.NewNullLogger())
+		d, err := s.theDesk()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer close(d.(stuckDesk).over)
+		begun, stopped := time.Now(), make(chan struct{})
+		go s.drainAtSignal(func() { close(stopped) })
+		select {
+		case <-stopped:
+		case <-time.After(time.Hour):
+			t.Fatal("the process lives on")
+		}
+		if took := time.Since(begun); took != drainTime {
+			t.Errorf("it ends after %s, want %s", took, drainTime)
+		}
+	})
 }
 
 func TestDrainBeforeAnyCallMakesNoDesk(t *testing.T) {

@@ -93,11 +93,13 @@ func checkMany(t *trial) {
 	all.Wait()
 	s.chats = chats
 	t.must(fmt.Sprintf("%d StartChat at once", manyChats), errors.Join(errs...))
+	said := make([]string, manyChats)
 	for i, chat := range chats {
-		t.provoke(s, chat, fmt.Sprintf("This is for chat %d.", i))
+		said[i] = fmt.Sprintf("This is for chat %d.", i)
+		t.provoke(s, chat, said[i])
 	}
 	for i, chat := range chats {
-		if texts := s.texts(chat); len(texts) != 1 || !strings.Contains(texts[0], fmt.Sprintf("chat %d.", i)) {
+		if texts := s.told(chat, said); !slices.Equal(texts, said[i:i+1]) {
 			t.failf("chat %d was told %q", i, texts)
 		}
 	}

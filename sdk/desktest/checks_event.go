@@ -42,13 +42,7 @@ func checkOrder(t *trial) {
 		}
 	}
 	t.await(s, "the last message", func() bool { return s.heard(chat, want[n-1]) > 0 })
-	var got []string
-	for _, text := range s.texts(chat) {
-		if i := slices.IndexFunc(want, func(w string) bool { return strings.Contains(text, w) }); i >= 0 {
-			got = append(got, want[i])
-		}
-	}
-	if !slices.Equal(got, want) {
+	if got := s.told(chat, want); !slices.Equal(got, want) {
 		t.failf("%q", got)
 	}
 }

@@ -183,16 +183,7 @@ func checkKilledTalking(t *trial) {
 	next := t.ready()
 	t.must("ResumeChat", t.resume(next, chat, state, 1))
 	t.await(next, "the last message", func() bool { return next.heard(chat, want[messages-1]) > 0 })
-	seen := map[string]bool{}
-	var got []string
-	for _, e := range slices.Concat(before, next.of(chat)) {
-		if e.GetMessageToUser() == nil || e.GetEventId() != "" && seen[e.GetEventId()] {
-			continue // as a host drops it
-		}
-		seen[e.GetEventId()] = true
-		got = append(got, textOf(e.GetMessageToUser()))
-	}
-	if !slices.Equal(got, want) {
+	if got := among(want, textsOf(slices.Concat(before, next.of(chat)))); !slices.Equal(got, want) {
 		t.failf("%d were acknowledged, and with the rest it is %q", len(before), got)
 	}
 }

@@ -109,6 +109,16 @@ func faults() map[string]fault {
 	var late *deskv1.Event
 	return map[string]fault{
 		"right": {},
+		// A right one too: desks greet.
+		"greets": {events: func(e *deskv1.Event) []*deskv1.Event {
+			all := clones(e, 1)
+			if e.GetAgentJoined() != nil {
+				all = append(all, &deskv1.Event{ChatId: e.GetChatId(), EventId: e.GetEventId() + "-greeting", Payload: &deskv1.Event_MessageToUser{
+					MessageToUser: &deskv1.MessageToUser{Parts: []*deskv1.MessagePart{{Kind: &deskv1.MessagePart_Text{Text: &deskv1.TextPart{Text: "Welcome!"}}}}},
+				}})
+			}
+			return all
+		}},
 
 		"prints-first":   {check: "start/handshake", prints: "hello\n"},
 		"protocol-2":     {check: "start/handshake", protocol: 2},
@@ -423,6 +433,23 @@ func TestNoFault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, err := desktest.Check(t.Context(), install(t, "right"), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Outcome != desktest.Pass {
+				t.Errorf("%s: %s", r.Outcome, r.Came)
+			}
+		})
+	}
+}
+
+// TestAGreetingIsNoFault has no check that looks at what an agent says fail for
+// what a desk says besides.
+func TestAGreetingIsNoFault(t *testing.T) {
+	for _, name := range []string{"chat/start_again", "chat/many", "events/order", "events/ended", "events/resent", "fault/killed_talking"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, err := desktest.Check(t.Context(), install(t, "greets"), name)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -184,11 +184,25 @@ func (s *stream) state(chat string) (state *deskv1.ResumeState) {
 	return state
 }
 
-// texts are what agents said in a chat, one entry an event, doubles by event id
-// left out as a host does.
-func (s *stream) texts(chat string) (texts []string) {
+// told is which of the texts agents said in a chat, in the order in which they did.
+func (s *stream) told(chat string, texts []string) []string { return among(texts, textsOf(s.of(chat))) }
+
+// among is which of the texts what was said holds, in the order in which it was
+// said. A desk may say more, such as a greeting.
+func among(texts, said []string) (told []string) {
+	for _, s := range said {
+		if i := slices.IndexFunc(texts, func(text string) bool { return strings.Contains(s, text) }); i >= 0 {
+			told = append(told, texts[i])
+		}
+	}
+	return told
+}
+
+// textsOf are what agents said, one entry an event, doubles by event id left out
+// as a host does. The events are of one chat.
+func textsOf(events []*deskv1.Event) (texts []string) {
 	seen := map[string]bool{}
-	for _, e := range s.of(chat) {
+	for _, e := range events {
 		id := e.GetEventId()
 		if id != "" && seen[id] {
 			continue
@@ -211,7 +225,7 @@ func textOf(m *deskv1.MessageToUser) string {
 
 // heard counts the messages of an agent that hold a text.
 func (s *stream) heard(chat, text string) (n int) {
-	for _, said := range s.texts(chat) {
+	for _, said := range textsOf(s.of(chat)) {
 		if strings.Contains(said, text) {
 			n++
 		}

@@ -146,8 +146,7 @@ func checkDedupe(t *trial) {
 	if !slices.Contains(s.describe.GetCapabilities(), deskv1.Capability_CAPABILITY_RESUME) {
 		return
 	}
-	state := s.latest(chat)
-	s.end()
+	state := t.crash(s, chat)
 	next := t.ready()
 	t.must("ResumeChat after a crash", t.resume(next, chat, state, 1))
 	t.must("SendMessageToAgent with attempt 2 after a crash", t.send(next, chat, "m-1", text, 2))

@@ -43,6 +43,40 @@ func (t *trial) sees(chat, text string) bool {
 	return err == nil && slices.Contains(said, text)
 }
 
+// crash ends a process without warning. It returns the chat's resume state as a
+// host has it then: with all that came before the end.
+func (t *trial) crash(s *serving, chat string) *deskv1.ResumeState {
+	s.end()
+	ctx, cancel := t.soon()
+	defer cancel()
+	_ = s.await(ctx, func() bool { return false }) // to the end of the stream
+	return s.latest(chat)
+}
+
+// again makes a call that an earlier process did not survive, and once more if
+// its outcome is not clear, as a host does: the earlier one may not have reached
+// the desk, so that this one is the one that the desk stalls.
+func (t *trial) again(what string, call func(ctx context.Context, attempt uint32) error) {
+	ctx, cancel := context.WithTimeout(t.ctx, patience/3)
+	err := call(ctx, 2)
+	cancel()
+	if err != nil && unclear(err) {
+		ctx, cancel = t.soon()
+		err = call(ctx, 3)
+		cancel()
+	}
+	t.must(what, err)
+}
+
+// unclear tells whether a host makes the call again that failed so.
+func unclear(err error) bool {
+	switch kind(err) {
+	case deskv1.FailureKind_FAILURE_KIND_UNSPECIFIED, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN, deskv1.FailureKind_FAILURE_KIND_RETRY:
+		return true
+	}
+	return false
+}
+
 // checkCancelled gives up a call in the middle. It may be that it had not reached
 // the desk by then, so that the second try is the one that the desk stalls.
 func checkCancelled(t *trial) {
@@ -53,8 +87,7 @@ func checkCancelled(t *trial) {
 	send := func(text string, attempt uint32, limit time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.ctx, limit)
 		defer cancel()
-		_, err := s.SendMessageToAgent(ctx, &deskv1.SendMessageToAgentRequest{ChatId: chat, MessageId: "m-" + text, Attempt: attempt, Text: text})
-		return err
+		return s.send(ctx, chat, "m-"+text, text, attempt)
 	}
 	if err := send("Given up.", 1, quiet); err == nil {
 		t.notTested("the stalled call returned before it was given up")
@@ -109,16 +142,18 @@ func checkKilledStarting(t *trial) {
 		_, err := t.plugin.Script.Heard(ctx, chat)
 		return err == nil
 	})
-	s.end()
+	state := t.crash(s, chat)
 	call.Wait()
 
 	next := t.ready()
 	next.chats = append(next.chats, chat)
-	again, done := t.soon()
-	defer done()
-	resp, err := next.StartChat(again, startRequest(chat, 2))
-	t.must("StartChat with attempt 2, in a new process,", err)
-	next.saved[chat] = resp.GetState()
+	t.again("StartChat, again in a new process,", func(ctx context.Context, attempt uint32) error {
+		req := startRequest(chat, attempt)
+		req.State = state
+		resp, err := next.StartChat(ctx, req)
+		next.saved[chat] = resp.GetState()
+		return err
+	})
 	t.must("SendMessageToAgent", t.send(next, chat, "m-1", "Hello?", 1))
 	if n := t.heardByAgent(chat, "Hello?"); n != 1 {
 		t.failf("the agent sees the next message %d times", n)
@@ -138,18 +173,19 @@ func checkKilledSending(t *trial) {
 	t.capable(s, deskv1.Capability_CAPABILITY_RESUME)
 	t.scripted()
 	chat := t.chat(s)
-	state := s.latest(chat)
 	t.stall(CallSend)
 	const text = "Only once, please."
 	var call sync.WaitGroup
 	call.Go(func() { _ = t.send(s, chat, "m-1", text, 1) })
 	t.eventually(2*time.Second, func() bool { return t.sees(chat, text) })
-	s.end()
+	state := t.crash(s, chat)
 	call.Wait()
 
 	next := t.ready()
 	t.must("ResumeChat", t.resume(next, chat, state, 1))
-	t.must("SendMessageToAgent with attempt 2", t.send(next, chat, "m-1", text, 2))
+	t.again("SendMessageToAgent, again in a new process,", func(ctx context.Context, attempt uint32) error {
+		return next.send(ctx, chat, "m-1", text, attempt)
+	})
 	if n := t.heardByAgent(chat, text); n != 1 {
 		t.failf("sent again by a new process, the agent sees it %d times", n)
 	}
@@ -175,10 +211,7 @@ func checkKilledTalking(t *trial) {
 			s.end()
 		}
 	}
-	ctx, cancel := t.soon()
-	defer cancel()
-	_ = s.await(ctx, func() bool { return false }) // to the end of the stream
-	state, before := s.latest(chat), s.of(chat)
+	state, before := t.crash(s, chat), s.of(chat)
 
 	next := t.ready()
 	t.must("ResumeChat", t.resume(next, chat, state, 1))

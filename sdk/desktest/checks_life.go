@@ -20,8 +20,7 @@ func checkResumeAgain(t *trial) {
 	s := t.ready()
 	t.capable(s, deskv1.Capability_CAPABILITY_RESUME)
 	chat := t.chat(s)
-	state := s.latest(chat)
-	s.end()
+	state := t.crash(s, chat)
 	next := t.ready()
 	err := t.resume(next, chat, state, 1)
 	if kind(err) == chatUnknown && !t.hasScript() {

@@ -378,6 +378,8 @@ func TestMain(m *testing.M) {
 		sdk.Serve(adapter.Plugin("1.0.0"))
 	case hookName, hastyName, changesName:
 		serveHook(name)
+	case keyName:
+		serveKey()
 	default:
 		serveFault(name)
 	}

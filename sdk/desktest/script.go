@@ -20,7 +20,8 @@ type Script interface {
 	AgentSays(ctx context.Context, chatID, text string) error
 	// AgentEnds has the desk end the conversation.
 	AgentEnds(ctx context.Context, chatID string) error
-	// Heard returns what the user wrote, as an agent sees it now.
+	// Heard returns what the user wrote, as an agent sees it now, or an error while
+	// the desk has no such conversation.
 	Heard(ctx context.Context, chatID string) ([]string, error)
 	// FailNextCall has the desk answer the next call of that kind with "try
 	// again later", and not do what was asked.

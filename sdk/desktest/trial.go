@@ -190,6 +190,10 @@ func (t *trial) chat(s *serving) string {
 func (t *trial) send(s *serving, chat, id, text string, attempt uint32) error {
 	ctx, cancel := t.soon()
 	defer cancel()
+	return s.send(ctx, chat, id, text, attempt)
+}
+
+func (s *serving) send(ctx context.Context, chat, id, text string, attempt uint32) error {
 	_, err := s.SendMessageToAgent(ctx, &deskv1.SendMessageToAgentRequest{
 		ChatId: chat, MessageId: id, Attempt: attempt, Text: text, Time: timestamppb.Now(),
 	})

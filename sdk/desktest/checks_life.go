@@ -108,7 +108,7 @@ func (t *trial) webhookReplay(s *serving) {
 		t.notTested("no webhook holds the agent's text, so that its answer cannot be told from others")
 	}
 	lost := s.of(chat)
-	ctx, cancel := context.WithTimeout(t.ctx, quiet)
+	ctx, cancel := context.WithTimeout(t.ctx, t.quiet)
 	defer cancel()
 	if t.webhooks.await(ctx, func() bool { return t.webhooks.accepted(text) }) == nil {
 		t.failf("the webhook was answered with a 2xx while its event waited for its acknowledgement, so the vendor forgets it")
@@ -151,7 +151,7 @@ func (t *trial) flush(s *serving, name string, call func() error) {
 	select {
 	case err := <-returned:
 		t.failf("%s returned while an event waited for its acknowledgement, with %s", name, describeError(err))
-	case <-time.After(quiet):
+	case <-time.After(t.quiet):
 	}
 	s.release()
 	t.must(name, <-returned)
@@ -253,7 +253,7 @@ func checkSigterm(t *trial) {
 func checkSigint(t *trial) {
 	s := t.ready()
 	t.must("SIGINT", s.signal(os.Interrupt))
-	if s.endsWithin(quiet) {
+	if s.endsWithin(t.quiet) {
 		t.failf("it ended")
 	}
 	t.chat(s)

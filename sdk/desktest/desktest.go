@@ -90,7 +90,7 @@ func Verify(ctx context.Context, plugin Plugin, tell func(Result)) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		r := c.try(ctx, plugin)
+		r := c.try(ctx, plugin, quiet)
 		tell(r)
 		if c.name == firstCheck && r.Outcome == Fail {
 			return nil // no other could tell more
@@ -108,7 +108,7 @@ func Run(t *testing.T, plugin Plugin) {
 	}
 	for _, c := range checks() {
 		passed := t.Run(c.name, func(t *testing.T) {
-			switch r := c.try(t.Context(), plugin); r.Outcome {
+			switch r := c.try(t.Context(), plugin, quiet); r.Outcome {
 			case Fail:
 				t.Errorf("expected: %s\ncame: %s\nexplained in %s", r.Expected, r.Came, r.Explained)
 			case NotTested:
@@ -148,12 +148,12 @@ func (e *untestedError) Error() string { return e.why }
 
 func untested(why string) error { return &untestedError{why} }
 
-// try runs the check.
-func (c *check) try(ctx context.Context, plugin Plugin) (r Result) {
+// try runs the check. What must not happen is watched for so long.
+func (c *check) try(ctx context.Context, plugin Plugin, quiet time.Duration) (r Result) {
 	r = Result{Check: c.name, Expected: c.expected, Outcome: Pass, Explained: page + "#" + c.anchor}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	t := &trial{ctx: ctx, plugin: plugin}
+	t := &trial{ctx: ctx, plugin: plugin, quiet: quiet}
 	defer t.close()
 	defer func() {
 		switch o := recover().(type) {

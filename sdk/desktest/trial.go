@@ -21,6 +21,7 @@ import (
 type trial struct {
 	ctx       context.Context //nolint:containedctx // it is the trial's life
 	plugin    Plugin
+	quiet     time.Duration
 	processes []*serving
 	// webhooks is nil until a process is configured, or if there are to be none.
 	webhooks *webhooks
@@ -238,7 +239,7 @@ func (t *trial) await(s *serving, what string, ok func() bool) {
 
 // never watches the stream for something that must not come.
 func (t *trial) never(s *serving, what string, bad func() bool) {
-	ctx, cancel := context.WithTimeout(t.ctx, quiet)
+	ctx, cancel := context.WithTimeout(t.ctx, t.quiet)
 	defer cancel()
 	err := s.await(ctx, bad)
 	if err == nil {

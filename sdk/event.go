@@ -173,7 +173,7 @@ type QuickReply struct {
 }
 
 // UserDefined is for pages that know their desk. Its values are those of
-// encoding/json.
+// encoding/json, nested at most 1000 levels deep.
 type UserDefined map[string]any
 
 func (Text) part()         {}

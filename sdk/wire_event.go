@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -239,10 +240,31 @@ func toPart(part Part) (*deskv1.MessagePart, *RefusedError) {
 			// The error may quote the text.
 			return nil, invalid("UserDefined holds a value that encoding/json does not make, or text that is not UTF-8")
 		}
+		if deeper(structpb.NewStructValue(data), maxNesting) {
+			return nil, invalid("UserDefined is nested more than %d levels deep", maxNesting)
+		}
 		return &deskv1.MessagePart{Kind: &deskv1.MessagePart_UserDefined{UserDefined: &deskv1.UserDefinedPart{Data: data}}}, nil
 	default:
 		return nil, invalid("a part is a %T; it must be one of the part types, by value", part)
 	}
+}
+
+// maxNesting bounds the levels of a UserDefined. A host decodes no message that
+// holds more than 10,000 within each other, a few of them a level, and its
+// stream would end with one that does.
+const maxNesting = 1000
+
+// deeper tells whether a value has more levels than so many.
+func deeper(v *structpb.Value, levels int) bool {
+	if levels < 0 {
+		return true
+	}
+	for _, field := range v.GetStructValue().GetFields() {
+		if deeper(field, levels-1) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(v.GetListValue().GetValues(), func(item *structpb.Value) bool { return deeper(item, levels-1) })
 }
 
 // checkID checks an id, which is never changed to fit.

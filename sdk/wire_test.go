@@ -248,6 +248,38 @@ func TestInvalidEventsAreRefusedBeforeTheyAreSent(t *testing.T) {
 	}
 }
 
+// TestWhatIsNestedTooDeepIsRefused has nothing sent that a host cannot decode: its
+// stream would end.
+func TestWhatIsNestedTooDeepIsRefused(t *testing.T) {
+	for name, wrap := range map[string]func(any) any{
+		"lists":   func(v any) any { return []any{v} },
+		"objects": func(v any) any { return map[string]any{"k": v} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, levels := range []int{maxNesting - 1, maxNesting, 6000} {
+				var v any = "x"
+				for range levels {
+					v = wrap(v)
+				}
+				e, refused := toEvent(&Event{ChatID: "c", Payload: MessageToUser{Parts: []Part{UserDefined{"k": v}}}})
+				if (refused != nil) != (levels >= maxNesting) {
+					t.Errorf("%d levels: %v", levels, refused)
+				}
+				if refused != nil {
+					continue
+				}
+				b, err := proto.Marshal(&deskv1.EventsResponse{Events: []*deskv1.Event{e}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := proto.Unmarshal(b, &deskv1.EventsResponse{}); err != nil {
+					t.Errorf("%d levels: a host cannot decode it: %v", levels, err)
+				}
+			}
+		})
+	}
+}
+
 func TestTextThatIsNotUTF8StillArrives(t *testing.T) {
 	e, refused := toEvent(&Event{ChatID: "c", Payload: MessageToUser{Parts: []Part{Text("caf\xe9")}}})
 	if refused != nil {

@@ -210,9 +210,9 @@ func (p *process) HostToPlugin(network, address string) (string, string, error) 
 // end ends the process without warning, as a crash does.
 func (p *process) end() {
 	if p.cmd != nil && p.cmd.Process != nil && !p.hasEnded() {
-		p.killed = true
 		killGroup(p.cmd.Process)
 		<-p.exited
+		p.killed = wasKilled(p.cmd.ProcessState) // it may have been at its end
 	}
 }
 

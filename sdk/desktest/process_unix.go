@@ -19,6 +19,9 @@ func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true
 // ended.
 func killGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
 
+// wasKilled tells a process that was ended from one that ended by itself.
+func wasKilled(s *os.ProcessState) bool { return s != nil && !s.Exited() }
+
 // pause stops a process and returns once it stands still. Each of its threads
 // stops by itself, a moment after the signal was sent.
 func (p *process) pause() error {

@@ -13,6 +13,9 @@ func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 
 func killGroup(p *os.Process) { _ = p.Kill() }
 
+// wasKilled cannot tell: a process that was ended has an exit code like any other.
+func wasKilled(*os.ProcessState) bool { return true }
+
 func (p *process) pause() error   { return errNoSignals }
 func (p *process) unpause() error { return errNoSignals }
 

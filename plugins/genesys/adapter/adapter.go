@@ -73,6 +73,8 @@ type Desk struct {
 	// pingEvery is how often each connection is asked for a sign of life, silence how
 	// long none may come.
 	pingEvery, silence time.Duration
+	// holdBack is how long an occurrence waits for an earlier one.
+	holdBack time.Duration
 
 	// reading ends when no more is to be read from the vendor, life when nothing
 	// more is to be handed to the host.
@@ -101,6 +103,7 @@ func New(host sdk.Host) *Desk {
 
 		pingEvery: pingEvery,
 		silence:   silence,
+		holdBack:  holdBack,
 	}
 	d.life, d.stopLife = context.WithCancel(context.Background())
 	d.reading, d.stopReading = context.WithCancel(d.life)

@@ -21,8 +21,9 @@ const (
 	// is told late. It is long for machines between which events are passed on, and
 	// short for somebody who waits for a person to type.
 	holdBack = 150 * time.Millisecond
-	// endHoldBack is that of a conversation's end, behind which nothing can be told.
-	endHoldBack = 4 * holdBack
+	// endHolds is how many times as long a conversation's end waits, behind which
+	// nothing can be told.
+	endHolds = 4
 	// endAwaited is how long a chat that the host has ended is kept for EndChat: as long
 	// as the host tries that again.
 	endAwaited = 10 * time.Minute
@@ -334,7 +335,7 @@ func (c *chat) take(l link, o *occurrence) {
 			c.drop()
 			return
 		}
-		c.push(o, holdBack)
+		c.push(o, c.desk.holdBack)
 	}
 }
 
@@ -354,7 +355,7 @@ func (c *chat) push(o *occurrence, hold time.Duration) {
 		if c.over {
 			return
 		}
-		hold = endHoldBack
+		hold = endHolds * c.desk.holdBack
 	}
 	at := len(c.queue)
 	if c.over {

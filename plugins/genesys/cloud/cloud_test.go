@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -207,37 +208,29 @@ func TestASocketOverTLS(t *testing.T) {
 
 // TestDialEndsWithItsContext has a server that takes a connection and says nothing.
 func TestDialEndsWithItsContext(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() {
-		conn, err := silent.Accept()
-		if err != nil {
-			return
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		u := parse(t, "ws://desk.invalid")
+		c := New(Endpoints{API: u, Sockets: u}, "", nil)
+		c.dialer.NetDialContext = func(context.Context, string, string) (net.Conn, error) {
+			near, silent := net.Pipe()
+			go func() {
+				_, _ = silent.Read(make([]byte, 1)) // the handshake has begun
+				cancel()
+				_, _ = io.Copy(io.Discard, silent) // until the dialer gives up
+				_ = silent.Close()
+			}()
+			return near, nil
 		}
-		_, _ = conn.Read(make([]byte, 1)) // the handshake has begun
-		cancel()
-		_, _ = io.Copy(io.Discard, conn) // until the dialer gives up
-		_ = conn.Close()
-	}()
-	done := make(chan error, 1)
-	go func() {
-		u := parse(t, "ws://"+silent.Addr().String())
-		_, err := New(Endpoints{API: u, Sockets: u}, "", nil).Dial(ctx, u, time.Minute)
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err == nil {
+		began := time.Now()
+		if _, err := c.Dial(ctx, u, time.Minute); err == nil {
 			t.Error("connected")
 		}
-	case <-time.After(5 * time.Second):
-		t.Error("the dialer waits for an answer although its context has ended")
-	}
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("the dialer waits for an answer although its context has ended, for %s", waited)
+		}
+	})
 }
 
 // TestNothingArrivesBehindAClose has the vendor's side see a reset, with which the

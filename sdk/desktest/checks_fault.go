@@ -138,7 +138,7 @@ func checkKilledStarting(t *trial) {
 	ctx, cancel := t.soon()
 	defer cancel()
 	// A desk that does what it stalls late is given up on, and killed all the same.
-	t.eventually(2*time.Second, func() bool {
+	t.eventually(patience/2, func() bool {
 		_, err := t.plugin.Script.Heard(ctx, chat)
 		return err == nil
 	})
@@ -177,7 +177,7 @@ func checkKilledSending(t *trial) {
 	const text = "Only once, please."
 	var call sync.WaitGroup
 	call.Go(func() { _ = t.send(s, chat, "m-1", text, 1) })
-	t.eventually(2*time.Second, func() bool { return t.sees(chat, text) })
+	t.eventually(patience/2, func() bool { return t.sees(chat, text) })
 	state := t.crash(s, chat)
 	call.Wait()
 

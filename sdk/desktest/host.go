@@ -50,6 +50,10 @@ type heldEvent struct {
 	done  chan error // takes one value without waiting
 }
 
+// awaitTime bounds a wait for what a desk is to emit. It is only ever used up by a
+// failure, and long enough for a test on a machine that has much else to do.
+const awaitTime = time.Minute
+
 var _ sdk.Host = (*Host)(nil)
 
 // NewHost returns a host for the life of a test, which gets to see the desk's
@@ -173,7 +177,7 @@ func (h *Host) State(chatID string) *sdk.ResumeState {
 }
 
 // Await returns the next event of a chat that the desk emits, each once,
-// whatever becomes of it. The test fails if none comes within ten seconds.
+// whatever becomes of it. The test fails if none comes within a minute.
 func (h *Host) Await(chatID string) *sdk.Event {
 	h.t.Helper()
 	var next *sdk.Event
@@ -192,7 +196,7 @@ func (h *Host) Await(chatID string) *sdk.Event {
 }
 
 // AwaitAll returns the events of a chat that the host has taken, once they are
-// as ok has it. The test fails if they are not within ten seconds.
+// as ok has it. The test fails if they are not within a minute.
 func (h *Host) AwaitAll(chatID string, ok func([]*sdk.Event) bool) []*sdk.Event {
 	h.t.Helper()
 	var events []*sdk.Event
@@ -205,7 +209,7 @@ func (h *Host) AwaitAll(chatID string, ok func([]*sdk.Event) bool) []*sdk.Event 
 
 func (h *Host) await(chatID string, ok func() bool) {
 	h.t.Helper()
-	late := time.NewTimer(patience)
+	late := time.NewTimer(awaitTime)
 	defer late.Stop()
 	for {
 		h.mu.Lock()
@@ -217,7 +221,7 @@ func (h *Host) await(chatID string, ok func() bool) {
 		select {
 		case <-changed:
 		case <-late.C:
-			h.t.Fatalf("what is awaited of chat %s did not come within %s; it has had %s", chatID, patience, h.payloads(chatID))
+			h.t.Fatalf("what is awaited of chat %s did not come within %s; it has had %s", chatID, awaitTime, h.payloads(chatID))
 		}
 	}
 }

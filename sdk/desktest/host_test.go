@@ -156,7 +156,7 @@ func TestHostAwaitsNotForEver(t *testing.T) {
 			host.AwaitAll("c-1", func(events []*sdk.Event) bool { return len(events) > 2 })
 		})
 	})
-	for _, want := range []string{"c-1", "10s", "sdk.MessageToUser, sdk.MessageToUser", "the vendor is slow"} {
+	for _, want := range []string{"c-1", "1m0s", "sdk.MessageToUser, sdk.MessageToUser", "the vendor is slow"} {
 		if !strings.Contains(failed.said, want) {
 			t.Errorf("no %q in %s", want, failed.said)
 		}

@@ -249,6 +249,9 @@ func inMemory(t *testing.T, test func(t *testing.T, a *account, h *desktest.Host
 			}
 			w := httptest.NewRecorder()
 			a.ServeHTTP(w, r)
+			if err := r.Context().Err(); err != nil {
+				return nil, err // the answer came too late
+			}
 			return w.Result(), nil
 		})
 		t.Cleanup(a.Close)
@@ -274,20 +277,21 @@ func TestGone(t *testing.T) {
 
 // One answer that the conversation is not there is not believed.
 func TestNotGone(t *testing.T) {
-	a, h := newAccount(t), desktest.NewHost(t)
-	d := a.connect(h, webChats, byPolling)
-	begin(t, d, "c1")
-	for i := range 3 {
-		a.Fail(twiliotest.Fault{Status: http.StatusNotFound, Code: 20404})
-		a.says("c1", "Hello.")
-		h.AwaitAll("c1", func(events []*sdk.Event) bool { return len(events) == 2+i })
-	}
-	await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada: Hello.", "Ada: Hello.")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Status: http.StatusNotFound, Code: 20404})
-	_, err := d.SendMessageToAgent(ctx, &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 1, Text: "Hello?"})
-	wantKind(t, err, sdk.Retry)
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		begin(t, d, "c1")
+		for i := range 3 {
+			a.Fail(twiliotest.Fault{Status: http.StatusNotFound, Code: 20404})
+			a.says("c1", "Hello.")
+			h.AwaitAll("c1", func(events []*sdk.Event) bool { return len(events) == 2+i })
+		}
+		await(t, h, "c1", "Ada joined", "Ada: Hello.", "Ada: Hello.", "Ada: Hello.")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Status: http.StatusNotFound, Code: 20404})
+		_, err := d.SendMessageToAgent(ctx, &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 1, Text: "Hello?"})
+		wantKind(t, err, sdk.Retry)
+	})
 }
 
 // A hand-over does not wait for a vendor that does not answer.
@@ -361,27 +365,19 @@ func TestFastWriter(t *testing.T) {
 
 // A message that nobody can tell the outcome of in time is unknown, not failed.
 func TestSendUnclear(t *testing.T) {
-	a, h := newAccount(t), desktest.NewHost(t)
-	d := a.connect(h, webChats, byWebhooks)
-	begin(t, d, "c1")
-	a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Late: time.Minute})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	sent := make(chan error, 1)
-	go func() {
+	inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+		d := a.connect(h, webChats, byPolling)
+		begin(t, d, "c1")
+		a.Fail(twiliotest.Fault{Call: twiliotest.CallSend, Late: time.Minute})
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
 		_, err := d.SendMessageToAgent(ctx, &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 1, Text: "Once."})
-		sent <- err
-	}()
-	for len(a.heard("c1")) < 2 {
-		runtime.Gosched()
-	}
-	cancel()
-	err := <-sent
-	wantKind(t, err, sdk.OutcomeUnknown)
-	_, err = d.SendMessageToAgent(t.Context(), &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 2, Text: "Once."})
-	if got := a.heard("c1"); err != nil || !slices.Equal(got, []string{"Help!", "Once."}) {
-		t.Errorf("%v, the agent sees %q", err, got)
-	}
+		wantKind(t, err, sdk.OutcomeUnknown)
+		_, err = d.SendMessageToAgent(t.Context(), &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 2, Text: "Once."})
+		if got := a.heard("c1"); err != nil || !slices.Equal(got, []string{"Help!", "Once."}) {
+			t.Errorf("%v, the agent sees %q", err, got)
+		}
+	})
 }
 
 func wantKind(t *testing.T, err error, kind sdk.FailureKind) {

@@ -82,10 +82,16 @@ demo page is at "/", and what is said is forgotten at the end.`,
 
 // run runs a host. The configuration is loaded again when its file changes.
 func run(ctx context.Context, load func() (*config.Config, error), dev bool, log hclog.Logger, stdout io.Writer) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	signalled, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// From the first signal on, a second has its usual effect.
-	context.AfterFunc(ctx, stop)
+	// From the first signal on, a second has its usual effect. That is so before
+	// anything is done about the first.
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	context.AfterFunc(signalled, func() {
+		stop()
+		end()
+	})
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)

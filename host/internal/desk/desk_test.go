@@ -27,7 +27,7 @@ import (
 )
 
 // patience bounds every wait of a test; it is only ever used up by a failure.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // listener is the Handler of the tests. It settles each event unless hold is
 // set.
@@ -146,7 +146,7 @@ func newFixture(t testing.TB, plugin string, handler Handler) *fixture {
 	limits := DefaultLimits()
 	limits.ChatsInterval = 5 * time.Millisecond
 	limits.BackoffMin, limits.BackoffMax = 10*time.Millisecond, 50*time.Millisecond
-	limits.DrainTimeout, limits.StopTimeout = 5*time.Second, 5*time.Second
+	limits.DrainTimeout, limits.StopTimeout = patience, patience
 	limits.Process.Memory = 8 << 30 // the race detector has its own, and a test sends 100 MB
 	f := &fixture{dir: filepath.Join(dir, "plugins"), logs: &logs{}}
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: f.logs})
@@ -526,7 +526,7 @@ func TestCallFailures(t *testing.T) {
 	over := &deskv1.UpdateStateRequest{ChatId: strings.Repeat("x", deskv1.MaxMessageBytes)}
 	wantKind(t, g.UpdateState(ctx, over), deskv1.FailureKind_FAILURE_KIND_INVALID)
 
-	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_, err = g.StartChat(short, &deskv1.StartChatRequest{Text: "hang"})
 	wantKind(t, err, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN)
@@ -671,7 +671,7 @@ func TestFrozenPluginIsFoundAndKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitProcess(t, pid, 'T') // its threads stop a moment later
-	short, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	short, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_, err := g.StartChat(short, &deskv1.StartChatRequest{ChatId: "c1", Text: "say hello"})
 	wantKind(t, err, deskv1.FailureKind_FAILURE_KIND_OUTCOME_UNKNOWN)

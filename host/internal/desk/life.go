@@ -204,8 +204,8 @@ func (l *life) release(now time.Time) {
 			continue
 		}
 		l.older = slices.DeleteFunc(l.older, func(have *running) bool { return have == g })
+		l.d.generations(l.g, l.older) // before anybody hears of its end
 		l.leave(g, errReplaced)
-		l.d.generations(l.g, l.older)
 	}
 }
 

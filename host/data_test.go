@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -31,14 +32,16 @@ func TestDataDirIsGivenUpLate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(lockWait/20, func() { _ = first.close() })
-	second, err := openDataDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := second.close(); err != nil {
-		t.Fatal(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		time.AfterFunc(lockWait/2, func() { _ = first.close() })
+		second, err := openDataDir(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := second.close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestDataDirHasOneHost(t *testing.T) {

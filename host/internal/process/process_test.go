@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait of a test; it is only ever used up by a failure.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // The processes of these tests are the test program itself, told by its
 // argument zero how to behave.

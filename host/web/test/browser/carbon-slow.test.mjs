@@ -23,7 +23,7 @@ let chromium;
 let desks;
 /** Waits for desks and pages as long as any host does. */
 let host;
-/** Waits 4 s only. */
+/** Waits 10 s only. */
 let hasty;
 
 before(async () => {
@@ -35,7 +35,7 @@ before(async () => {
   ]);
   const settings = Object.fromEntries(Object.entries(desks).map(([name, { url }]) => [name, { url }]));
   host = new Host(settings);
-  hasty = new Host(settings, { message_wait: "4s", abandon_connected: "4s" });
+  hasty = new Host(settings, { message_wait: "10s", abandon_connected: "10s" });
   await Promise.all([host.start(), hasty.start()]);
 });
 

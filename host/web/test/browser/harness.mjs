@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 /** Bounds each wait. A test that comes near it has failed. */
-const patience = 30_000;
+const patience = 60_000;
 
 /** Where `make build` leaves the binaries; another build's folder is named by DESKHOST_BIN. */
 const bin = process.env.DESKHOST_BIN ?? fileURLToPath(new URL("../../../../bin/", import.meta.url));

@@ -27,12 +27,22 @@ func joined(name string) func(Entry) bool {
 	return func(e Entry) bool { return e.Type == "agent_joined" && e.Agent != nil && e.Agent.Nickname == name }
 }
 
+// hostThatAwaits is a host of a desk that tells of each message what became of it,
+// and not after a while that it has been accepted.
+func hostThatAwaits(t *testing.T, desk *MockDesk) *Host {
+	t.Helper()
+	settings := desk.Settings()
+	settings["limits"] = Unlimited(map[string]any{"send_wait": (Patience / 2).String()})
+	h := NewHost(t, settings)
+	h.Start()
+	return h
+}
+
 // TestEveryCallAndEvent drives the seven calls of a widget to a desk, and every
 // event of a desk to a page.
 func TestEveryCallAndEvent(t *testing.T) {
 	desk := StartDesk(t)
-	h := NewHost(t, desk.Settings())
-	h.Start()
+	h := hostThatAwaits(t, desk)
 	p := h.Open(map[string]any{"user": map[string]any{"id": "u1", "name": "Ann"}, "locale": "en-GB"})
 
 	if answer := expect(t, p, http.StatusOK, http.MethodGet, "/availability", nil); answer.Body["online"] != true {
@@ -137,8 +147,7 @@ func checkTalk(p *Page, desk *MockDesk, chat string, messages int) error {
 // TestPluginKilled kills the plugin between a message and its answer.
 func TestPluginKilled(t *testing.T) {
 	desk := StartDesk(t)
-	h := NewHost(t, desk.Settings())
-	h.Start()
+	h := hostThatAwaits(t, desk)
 	p := h.Open(nil)
 	chat := p.Start("c1")
 	if err := talk(p, 0, 2); err != nil {

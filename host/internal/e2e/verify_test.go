@@ -9,9 +9,9 @@ import (
 )
 
 // TestVerify holds the mock plugin to the contract as its vendor would: the built
-// programs, with the desk's own server to play its agents.
+// programs, with the desk's own server to play its agents. It is timed, and so it
+// runs beside no other test of this package.
 func TestVerify(t *testing.T) {
-	t.Parallel()
 	vendor := StartDesk(t, "--console")
 	dir := t.TempDir()
 	write := func(name string, config map[string]any) string {

@@ -46,7 +46,10 @@ func TestDev(t *testing.T) {
 	h.awaitLog(`parts="text 16B"`)
 
 	// What a build has written is taken, and a crash is no reason to wait.
-	write(t, "plugins.d/deskhost-plugin-mock", mock(t)+"next build", 0o755)
+	write(t, "next", mock(t)+"next build", 0o755)
+	if err := os.Rename("next", "plugins.d/deskhost-plugin-mock"); err != nil {
+		t.Fatal(err)
+	}
 	h.awaitLog("desk ready: plugin=mock version=0.1.0 generation=2")
 	say(t, url, "my-secret-4712")
 	h.awaitLog("→ StartChat: generation=2 chat=")

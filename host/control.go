@@ -24,6 +24,9 @@ const (
 	// controlSocket is the socket in the data folder through which operators
 	// change things. Nobody but the host's user can open it.
 	controlSocket = "control.sock"
+	// privateFolder and privateSocket are where it is made. The path is as long as
+	// the one that it gets: what is short enough for one is for both.
+	privateFolder, privateSocket = "control", "sock"
 	// maxSocketPath is what the path of a Unix socket may have on every system.
 	maxSocketPath = 103
 	// controlTimeout bounds one request: a process that is started, configured,
@@ -38,30 +41,67 @@ type DeskState = admin.Desk
 type PluginFile = admin.Plugin
 
 // listenControl opens the control socket. The data folder is locked, so one that
-// is there was left by a host that was killed. The folder that is returned has to
-// be closed behind the listener.
+// is there was left by a host that was killed. What is returned beside the listener
+// has to be closed behind it: it removes the socket and lets go of the folder.
 func listenControl(dataDir string) (net.Listener, io.Closer, error) {
 	path, folder, err := controlPath(dataDir)
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := func() (net.Listener, error) {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			return nil, err
-		}
-		if err := os.Chmod(path, 0o600); err != nil {
-			return nil, errors.Join(err, l.Close())
-		}
-		return l, nil
-	}()
+	l, err := listenPrivately(path)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("control socket %s: %w", filepath.Join(dataDir, controlSocket), cause(err)), folder.Close())
 	}
-	return l, folder, nil
+	return l, controlFolder{path, folder}, nil
+}
+
+// listenPrivately listens on a Unix socket that nobody but this user can open, at
+// no moment. The system makes it with a mode that others may have a part in, and
+// who has opened it keeps it: so it is made in a folder of its own, which nobody
+// else can enter, and moved to its place with its right mode.
+func listenPrivately(path string) (net.Listener, error) {
+	if runtime.GOOS == "windows" { // It has no modes; who may enter the folder may open the socket.
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		return net.Listen("unix", path)
+	}
+	private := filepath.Join(filepath.Dir(path), privateFolder)
+	if err := os.RemoveAll(private); err != nil { // A host was killed at this point.
+		return nil, err
+	}
+	if err := os.Mkdir(private, 0o700); err != nil {
+		return nil, err
+	}
+	defer os.Remove(private)
+	made := filepath.Join(private, privateSocket)
+	l, err := net.Listen("unix", made)
+	if err != nil {
+		return nil, err
+	}
+	err = os.Chmod(made, 0o600)
+	if err == nil {
+		err = os.Rename(made, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close()) // This removes made.
+	}
+	return l, nil
+}
+
+// controlFolder is the folder that the control socket is in, while it is open.
+type controlFolder struct {
+	path string // of the socket
+	io.Closer
+}
+
+// Close removes the socket: its listener has forgotten where it is.
+func (f controlFolder) Close() error {
+	err := os.Remove(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, f.Closer.Close())
 }
 
 // controlPath returns a path to the control socket that is short enough for the

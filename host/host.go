@@ -46,6 +46,10 @@ const (
 	// idleTimeout how long an unused connection is kept.
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
+	// bodyTimeout bounds how long an operator may take to send a body, which no call
+	// wants; answerTimeout how long from the headers on until the answer has been read.
+	bodyTimeout   = 10 * time.Second
+	answerTimeout = time.Minute
 	// maxHeaderBytes leaves room for a token and what proxies add.
 	maxHeaderBytes = 32 << 10
 	// writeBuffer is how much the system may hold for a client that does not read.
@@ -238,8 +242,8 @@ func (h *Host) assemble(verifier api.Verifier) error {
 		Config:  h.configState,
 		Log:     h.log.Named("admin"),
 	}
-	h.operators.server = h.server(admin.New(shown))
-	h.control.server = h.server(admin.NewControl(shown, h.verbs()))
+	h.operators.server = h.operatorsServer(admin.New(shown))
+	h.control.server = h.controlServer(admin.NewControl(shown, h.verbs()))
 	return nil
 }
 
@@ -314,6 +318,26 @@ func (h *Host) server(handler http.Handler) *http.Server {
 		ConnContext:       boundWrites,
 		ErrorLog:          h.log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
+}
+
+// operatorsServer gives up whoever does not read an answer, too: who knows no token
+// is answered as well.
+func (h *Host) operatorsServer(handler http.Handler) *http.Server {
+	s := h.controlServer(handler)
+	s.WriteTimeout = answerTimeout
+	return s
+}
+
+// controlServer gives up a body that does not come: the server would wait for its
+// end. A call may take as long as a desk does; a deadline for reading anything else
+// would cancel it.
+func (h *Host) controlServer(handler http.Handler) *http.Server {
+	return h.server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		handler.ServeHTTP(w, r)
+	}))
 }
 
 // boundWrites limits what a connection holds of what is written to it.

@@ -64,6 +64,14 @@ func (d *desks) of(plugin string) (users []config.Desk) {
 	return users
 }
 
+// copies are the hashes of the plugins' copies that the desks need.
+func (d *desks) copies() (all []string) {
+	for _, s := range d.list() {
+		all = append(all, s.Copies()...)
+	}
+	return all
+}
+
 // set says which desks there are from now on.
 func (d *desks) set(all []*served) {
 	d.mu.Lock()

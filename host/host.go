@@ -384,7 +384,7 @@ func (h *Host) Run(ctx context.Context) error {
 			}
 		})
 	}
-	watchers.Go(func() { h.source.Folder.Watch(running) })
+	watchers.Go(func() { h.source.Folder.Watch(running, h.desks.copies) })
 	watchers.Go(func() { h.roster.watch(running, h.desks.of) })
 	watchers.Go(func() { h.announce(running) })
 	watchers.Go(func() { h.storage.watch(running) })

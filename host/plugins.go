@@ -149,6 +149,9 @@ func (r *roster) watch(ctx context.Context, desksOf func(plugin string) []config
 			users := desksOf(file.Name)
 			mayRun := func(d config.Desk) bool { return catalog.CheckPin(file.Copy.Plugin, d.SHA256) == nil }
 			known := r.known(file.Plugin)
+			if !slices.Contains(r.source.Folder.Files(), file) {
+				continue // It has changed, or goes, while others were asked, and its copy may go too.
+			}
 			if file.Problem != "" || known != nil && known.given(time.Now(), time.Time{}) || len(users) > 0 && !slices.ContainsFunc(users, mayRun) {
 				continue
 			}

@@ -63,9 +63,13 @@ type Folder struct {
 	pace  Pace
 	log   hclog.Logger
 
-	looking  sync.Mutex // one look at a time
+	looking  sync.Mutex // one look at a time; guards what follows
 	known    map[string]*watched
 	watching bool // changes are told in the log
+	// used is that of Watch. copies are those in the store, by hash, each with since
+	// when it has been of no use: zero while it is.
+	used   func() []string
+	copies map[string]time.Time
 
 	mu      sync.Mutex
 	files   []File // by name
@@ -81,16 +85,21 @@ type watched struct {
 	taken bool        // what info describes has been judged
 }
 
+// keepUnused is how long a copy stays that is of no use any more. It may have been
+// taken just before that, by who does not say yet that it is used.
+const keepUnused = time.Minute
+
 // OpenFolder opens the store in a folder of its own, and looks at the plugin
 // folder for the first time. Files are taken as they are then; what turns out
 // to have been half a file is replaced by the whole one later. Copies of plugins
-// that are no longer there are removed, so nobody else may use the store.
+// that are no longer there are removed, so nobody else may use the store. Later
+// ones are removed by Watch alone.
 func OpenFolder(dir, storeDir string, pace Pace, log hclog.Logger) (*Folder, error) {
 	store, err := OpenStore(storeDir)
 	if err != nil {
 		return nil, err
 	}
-	f := &Folder{dir: dir, store: store, pace: pace, log: log, known: map[string]*watched{}, changed: make(chan struct{})}
+	f := &Folder{dir: dir, store: store, pace: pace, log: log, known: map[string]*watched{}, copies: map[string]time.Time{}, changed: make(chan struct{})}
 	f.look(time.Now(), 0)
 	var keep []string
 	for _, file := range f.Files() {
@@ -103,10 +112,13 @@ func OpenFolder(dir, storeDir string, pace Pace, log hclog.Logger) (*Folder, err
 }
 
 // Watch looks at the folder at its pace until ctx ends. What was there before is
-// told in the log first. It is called once.
-func (f *Folder) Watch(ctx context.Context) {
+// told in the log first. A copy of a file that has been replaced is removed once
+// it is none of those whose hashes used returns: what runs, and what may be started
+// without another Take. Who has just taken a copy has a minute to say so there. Watch
+// is called once.
+func (f *Folder) Watch(ctx context.Context, used func() []string) {
 	f.looking.Lock()
-	f.watching = true
+	f.watching, f.used = true, used
 	for _, file := range f.Files() {
 		f.tell(file)
 	}
@@ -196,6 +208,35 @@ func (f *Folder) look(now time.Time, settle time.Duration) {
 		w.Problem = "the file is missing; desks go on with the copy that was made of it until the host ends. Put the file back, or take its desks out of the configuration"
 	}
 	f.publish()
+	f.removeUnused(now)
+}
+
+// removeUnused removes the copies that have been of no use for keepUnused. Without
+// it a host that is fed by a build, or for development, fills its disk.
+func (f *Folder) removeUnused(now time.Time) {
+	if f.used == nil {
+		return
+	}
+	used := f.used()
+	for _, w := range f.known {
+		used = append(used, w.Copy.SHA256)
+	}
+	for sha256, since := range f.copies {
+		switch {
+		case slices.Contains(used, sha256):
+			f.copies[sha256] = time.Time{}
+		case since.IsZero():
+			f.copies[sha256] = now
+		case now.Sub(since) < keepUnused:
+		default:
+			if err := f.store.remove(sha256); err != nil {
+				f.log.Warn("a copy of a plugin that is of no use any more cannot be removed; it is tried again", "sha256", sha256, "error", err)
+				f.copies[sha256] = now
+				continue
+			}
+			delete(f.copies, sha256)
+		}
+	}
 }
 
 // examine looks at one file and takes it if it is whole and can be run.
@@ -226,6 +267,7 @@ func (f *Folder) examine(w *watched, base string, now time.Time, settle time.Dur
 			return // The disk may have room at the next look.
 		}
 		made = Copy{Plugin: stored, Path: path}
+		f.copies[stored.SHA256] = time.Time{}
 	}
 	if _, again, problem := resolve(f.dir, w.File.File); problem != "" || !unchanged(info, again) {
 		w.info = nil // It changed under our eyes: begin again.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -169,7 +170,7 @@ func TestChangedTellsOfNewsOnly(t *testing.T) {
 		watched := make(chan struct{})
 		go func() {
 			defer close(watched)
-			f.Watch(ctx)
+			f.Watch(ctx, func() []string { return nil })
 		}()
 		changed := f.Changed()
 		time.Sleep(10 * time.Second)
@@ -217,6 +218,69 @@ func TestStoreIsSweptWhenTheFolderIsOpened(t *testing.T) {
 			t.Errorf("%v, %v", left, err)
 		}
 	}
+}
+
+// A copy goes a minute after nobody has a use for it any more, and not before: that
+// of the file as it is, or was before it went missing, may be started at any time.
+func TestCopiesOfNoUseAreRemoved(t *testing.T) {
+	dir, storeDir := t.TempDir(), filepath.Join(t.TempDir(), "store")
+	first, second, third := script+"#1\n", script+"#2\n", script+"#3\n"
+	file := drop(t, dir, "x", first, 0o755)
+	f, err := OpenFolder(dir, storeDir, Usual, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var used []string
+	f.used = func() []string { return used }
+	now := time.Now().Add(time.Hour)
+	replace := func(content string) {
+		t.Helper()
+		drop(t, dir, "x", content, 0o755)
+		f.Look(now)
+		wantRuns(t, f, content, "")
+	}
+	wantStored := func(contents ...string) {
+		t.Helper()
+		f.Look(now)
+		var got, want []string
+		left, err := os.ReadDir(storeDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range left {
+			got = append(got, e.Name())
+		}
+		for _, content := range contents {
+			want = append(want, sum(content))
+		}
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("the store holds %v, want %v", got, want)
+		}
+	}
+
+	used = []string{sum(first)}
+	replace(second)
+	now = now.Add(24 * time.Hour)
+	wantStored(first, second) // a desk runs the first
+	replace(third)
+	wantStored(first, second, third)
+	now = now.Add(keepUnused - time.Nanosecond)
+	wantStored(first, second, third) // somebody may just have taken the second
+	replace(second)
+	now = now.Add(time.Nanosecond)
+	wantStored(first, second, third)
+	now = now.Add(24 * time.Hour)
+	wantStored(first, second) // the second came back in time
+
+	used = nil
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	wantStored(first, second)
+	now = now.Add(24 * time.Hour)
+	wantStored(second)
+	wantRuns(t, f, second, "the file is missing")
 }
 
 // A file that is written to all the time is never told as one that may run: it has

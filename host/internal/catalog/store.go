@@ -3,8 +3,10 @@ package catalog
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,6 +100,15 @@ func (s *Store) sweep(keep []string) error {
 		}
 	}
 	return nil
+}
+
+// remove removes one copy. On some systems that fails while it runs.
+func (s *Store) remove(sha256 string) error {
+	err := os.Remove(filepath.Join(s.dir, sha256))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func hashFile(path string) (string, error) {

@@ -3,6 +3,8 @@ package desk
 import (
 	"context"
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -209,5 +211,47 @@ func TestEnableDuringAStartIsToldOfIt(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "no licence") || time.Since(h.began) != 5*time.Second {
 			t.Errorf("told %v after %s", err, time.Since(h.began))
 		}
+	})
+}
+
+// The copy that a desk goes back to, when the newest does not start, is one that it
+// needs, and so is that of a process which still has chats.
+func TestCopiesAreThoseThatMayStart(t *testing.T) {
+	haunt(t, func(h *haunted) { h.heal() }, func(h *haunted) {
+		folder := h.desk.opts.Source.Folder
+		newest := func() string { return folder.Files()[0].Copy.SHA256 }
+		build := func(content string) string {
+			t.Helper()
+			if err := os.WriteFile(folder.Files()[0].File, []byte("#!/bin/sh\n"+content), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			folder.Look(time.Now())
+			time.Sleep(time.Minute)
+			folder.Look(time.Now())
+			time.Sleep(time.Minute)
+			return newest()
+		}
+		want := func(what string, hashes ...string) {
+			t.Helper()
+			slices.Sort(hashes)
+			got := slices.Compact(slices.Sorted(slices.Values(h.desk.Copies())))
+			if !slices.Equal(got, hashes) {
+				t.Errorf("%s: the desk needs %v, want %v", what, got, hashes)
+			}
+		}
+		time.Sleep(time.Minute)
+		first := newest()
+		want("started", first)
+		h.before(func(context.Context, uint64, string) error { return errors.New("a broken build") })
+		build("broken")
+		want("a broken build", first, build("broken again"))
+		h.before(nil)
+		h.reconfigure("another", clinging{})
+		time.Sleep(time.Minute)
+		good := newest()
+		want("the processes' chats stay where they are", first, good)
+		want("one more", first, good, build("better"))
+		time.Sleep(5 * time.Hour)
+		want("all have had their time", newest())
 	})
 }

@@ -128,6 +128,7 @@ type Desk struct {
 
 	status  atomic.Pointer[Status]
 	current atomic.Pointer[running]
+	copies  atomic.Pointer[[]string]
 	settled chan struct{}
 	settle  func()
 
@@ -142,6 +143,7 @@ func New(opts Options) *Desk {
 		opts: opts, start: start, settled: make(chan struct{}),
 		asks: make(chan func(*life)), stopping: make(chan struct{}), ended: make(chan struct{}),
 	}
+	d.copies.Store(&[]string{})
 	d.settle = sync.OnceFunc(func() { close(d.settled) })
 	d.status.Store(&Status{
 		Name: opts.Name, Plugin: opts.Source.Plugin,
@@ -170,6 +172,10 @@ func (d *Desk) Current() Generation {
 	}
 	return nil
 }
+
+// Copies are the hashes of the copies that the desk runs, or may start without
+// taking another from the folder.
+func (d *Desk) Copies() []string { return *d.copies.Load() }
 
 // Settled is closed when the desk has been ready, its first start has failed, or
 // it is disabled.

@@ -142,6 +142,7 @@ const mostOlder = 4
 func (l *life) step() {
 	now := time.Now()
 	var wake time.Time // zero: something else will
+	l.tellCopies()     // before one of them is started
 	l.release(now)
 	switch {
 	case l.attempt != nil: // its outcome comes
@@ -176,6 +177,18 @@ func (l *life) step() {
 	if !wake.IsZero() {
 		l.timer.Reset(wake.Sub(now))
 	}
+}
+
+// tellCopies publishes which copies are in use, or may be started.
+func (l *life) tellCopies() {
+	copies := []string{l.copy.SHA256, l.good.copy.SHA256} // g runs good
+	if l.attempt != nil {
+		copies = append(copies, l.attempt.recipe.copy.SHA256)
+	}
+	for _, g := range l.older {
+		copies = append(copies, g.recipe.copy.SHA256)
+	}
+	l.d.copies.Store(&copies)
 }
 
 // startsNone tells those who wait for a start that none is to come, and why.

@@ -174,11 +174,16 @@ func CheckPin(p Plugin, pin string) error {
 }
 
 // reason is an error without the path, which the caller names already.
-func reason(err error) string {
+func reason(err error) string { return cause(err).Error() }
+
+func cause(err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return pathErr.Err.Error()
+		return pathErr.Err
 	}
-	return err.Error()
+	if linkErr, ok := errors.AsType[*os.LinkError](err); ok {
+		return linkErr.Err
+	}
+	return err
 }
 
 func programSuffix() string {

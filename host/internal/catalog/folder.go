@@ -66,6 +66,8 @@ type Folder struct {
 	looking  sync.Mutex // one look at a time; guards what follows
 	known    map[string]*watched
 	watching bool // changes are told in the log
+	// unreadable is why the folder could not be looked at; empty if it could.
+	unreadable string
 	// used is that of Watch. copies are those in the store, by hash, each with since
 	// when it has been of no use: zero while it is.
 	used   func() []string
@@ -185,8 +187,15 @@ func (f *Folder) look(now time.Time, settle time.Duration) {
 	defer f.looking.Unlock()
 	present, err := pluginFiles(f.dir)
 	if err != nil {
-		f.log.Warn("plugin folder cannot be read; what runs goes on running", "plugin_dir", f.dir, "error", err)
+		if f.unreadable != err.Error() {
+			f.unreadable = err.Error()
+			f.log.Warn("plugin folder cannot be read; what runs goes on running", "plugin_dir", f.dir, "error", err)
+		}
 		return
+	}
+	if f.unreadable != "" {
+		f.unreadable = ""
+		f.log.Info("plugin folder can be read again", "plugin_dir", f.dir)
 	}
 	for _, base := range present {
 		w := f.known[base]

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -319,4 +320,56 @@ func TestFileThatChangesWhileItIsCopied(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What is wrong for hours, and looked at every second, is told once.
+func TestWhatStaysWrongIsToldOnce(t *testing.T) {
+	dir, storeDir := filepath.Join(t.TempDir(), "plugins.d"), filepath.Join(t.TempDir(), "store")
+	var log bytes.Buffer
+	f, err := OpenFolder(dir, storeDir, Usual, hclog.New(&hclog.LoggerOptions{Output: &log}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.watching = true
+	now := time.Now().Add(time.Hour)
+	wantOnce := func(what string) {
+		t.Helper()
+		f.Look(now)
+		changed := f.Changed()
+		for range 5 {
+			f.Look(now)
+		}
+		select {
+		case <-changed:
+			t.Errorf("%q: told as news", what)
+		default:
+		}
+		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, what) {
+			t.Errorf("logged:\n%s", got)
+		}
+		log.Reset()
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantOnce("folder cannot be read")
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	wantOnce("can be read again")
+
+	// A store that is away fails as one does that has no room, at the same place.
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(storeDir); err != nil {
+		t.Fatal(err)
+	}
+	drop(t, dir, "x", script, 0o755)
+	wantOnce("not taken")
+	if err := os.Mkdir(storeDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wantOnce("file taken")
+	wantRuns(t, f, script, "")
 }

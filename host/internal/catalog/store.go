@@ -40,7 +40,8 @@ func (s *Store) Add(p Plugin) (path string, stored Plugin, err error) {
 	}
 	stored, err = s.copy(p)
 	if err != nil {
-		return "", p, fmt.Errorf("copying plugin %q (%s) into the store %s: %w", p.Name, p.File, s.dir, err)
+		// The path of what was copied to is another each time.
+		return "", p, fmt.Errorf("copying plugin %q (%s) into the store %s: %w", p.Name, p.File, s.dir, cause(err))
 	}
 	return filepath.Join(s.dir, stored.SHA256), stored, nil
 }

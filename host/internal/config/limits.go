@@ -108,7 +108,9 @@ type limit struct {
 	duration *time.Duration
 	size     *int64
 	count    *int
-	// most is the largest size that other limits leave room for; 0: any.
+	// least is the shortest duration; 0: any above zero.
+	least time.Duration
+	// most is the largest size or count that something else leaves room for; 0: any.
 	most int64
 	// upTo is the largest count where none at all is allowed too; 0: any above
 	// zero.
@@ -117,6 +119,14 @@ type limit struct {
 
 // maxBodyBytes leaves a request room in a message to a plugin, at most 4 MiB.
 const maxBodyBytes = 3 << 20
+
+// maxPluginEvents bounds what the host keeps of a desk's events from the first
+// moment on: 32 MiB for so many.
+const maxPluginEvents = 1 << 20
+
+// minHealthInterval leaves a process that is well the time to say so: it has half
+// of it.
+const minHealthInterval = time.Second
 
 func (l *Limits) keys() map[string]limit {
 	return map[string]limit{
@@ -147,9 +157,9 @@ func (l *Limits) keys() map[string]limit {
 		"plugin_log_lines":       {count: &l.PluginLogLines},
 		"plugin_log_bytes":       {size: &l.PluginLogBytes},
 		"plugin_calls":           {count: &l.PluginCalls},
-		"plugin_events":          {count: &l.PluginEvents},
+		"plugin_events":          {count: &l.PluginEvents, most: maxPluginEvents},
 		"plugin_start_timeout":   {duration: &l.PluginStartTimeout},
-		"plugin_health_interval": {duration: &l.PluginHealthInterval},
+		"plugin_health_interval": {duration: &l.PluginHealthInterval, least: minHealthInterval},
 	}
 }
 

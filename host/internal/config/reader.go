@@ -135,7 +135,7 @@ func (r *reader) limit(l limit) read {
 		fits := false
 		switch {
 		case l.duration != nil:
-			if d, ok := parseDuration(v.text); ok {
+			if d, ok := parseDuration(v.text); ok && d >= l.least {
 				*l.duration, fits = d, true
 			}
 		case l.size != nil:
@@ -144,7 +144,7 @@ func (r *reader) limit(l limit) read {
 			}
 		case l.count != nil:
 			n, err := strconv.Atoi(v.text)
-			if err == nil && (l.upTo == 0 && n > 0 || l.upTo > 0 && n >= 0 && n <= l.upTo) {
+			if err == nil && (l.upTo == 0 && n > 0 && (l.most == 0 || int64(n) <= l.most) || l.upTo > 0 && n >= 0 && n <= l.upTo) {
 				*l.count, fits = n, true
 			}
 		}
@@ -156,6 +156,8 @@ func (r *reader) limit(l limit) read {
 
 func (l limit) wants() string {
 	switch {
+	case l.duration != nil && l.least > 0:
+		return "a duration of at least " + l.least.String() + ", such as 30s or 10m"
 	case l.duration != nil:
 		return "a duration above zero, such as 30s, 10m, 24h or 7d"
 	case l.size != nil && l.most > 0:
@@ -164,6 +166,8 @@ func (l limit) wants() string {
 		return "a size above zero, such as 32KiB or 256MiB"
 	case l.upTo > 0:
 		return fmt.Sprintf("a whole number from 0 to %d", l.upTo)
+	case l.most > 0:
+		return fmt.Sprintf("a whole number from 1 to %d", l.most)
 	default:
 		return "a whole number above zero"
 	}

@@ -214,6 +214,8 @@ func TestCommands(t *testing.T) {
 		{"plugin info ./deskhost.yaml", exitUsage, "", `deskhost: plugin "deskhost.yaml" (` + dir + "/deskhost.yaml): the file of a plugin is named deskhost-plugin-NAME; rename it\n"},
 		{"plugin info", exitUsage, "", "deskhost: accepts 1 arg(s), received 0; `deskhost help` lists what there is\n"},
 		{"run --colour", exitUsage, "", "deskhost: unknown flag: --colour; `deskhost help` lists what there is\n"},
+		{"run --log-level verbose --config nowhere.yaml", exitUsage, "", "deskhost: --log-level is trace, debug, info, warn or error, not \"verbose\"; `deskhost help` lists what there is\n"},
+		{"run --log-level debug --config nowhere.yaml", exitUsage, "", "nowhere.yaml: there is no such file; name one with --config FILE\n"},
 		{"frobnicate", exitUsage, "", "deskhost: unknown command \"frobnicate\" for \"deskhost\"; `deskhost help` lists what there is\n"},
 	} {
 		t.Run(test.args, func(t *testing.T) {

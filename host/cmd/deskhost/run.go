@@ -52,7 +52,7 @@ and event is one line of the log, without what users and agents write. With
 --plugin it takes no configuration file: the plugin's desk is the only one, the
 demo page is at "/", and what is said is forgotten at the end.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			return errors.Join(cobra.NoArgs(cmd, args), dev.check(file))
+			return errors.Join(cobra.NoArgs(cmd, args), dev.check(file), checkLevel(level))
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			source := func() (*config.Config, error) { return load(file) }
@@ -76,7 +76,7 @@ demo page is at "/", and what is said is forgotten at the end.`,
 	}
 	configFlag(cmd, &file)
 	dev.flags(cmd)
-	cmd.Flags().StringVar(&level, "log-level", "info", "what to log: trace, debug, info, warn or error")
+	cmd.Flags().StringVar(&level, "log-level", "info", "what to log: "+logLevels)
 	return cmd
 }
 
@@ -152,6 +152,16 @@ func reload(ctx context.Context, h *host.Host, load func() (*config.Config, erro
 			log.Error("configuration not taken, the one before holds", "cause", cause, "problem", err)
 		}
 	}
+}
+
+const logLevels = "trace, debug, info, warn or error"
+
+// checkLevel finds a level that loggers do not know, and would take for info.
+func checkLevel(level string) error {
+	if hclog.LevelFromString(level) == hclog.NoLevel {
+		return fmt.Errorf("--log-level is %s, not %q", logLevels, level)
+	}
+	return nil
 }
 
 func newLogger(to io.Writer, level string) hclog.Logger {

@@ -143,6 +143,29 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// Whoever drops a file into the plugin folder may name it with any bytes.
+func TestMetricsOfFilesWithNamesThatAreNoText(t *testing.T) {
+	o := options(support)
+	o.Plugins = func() []Plugin {
+		return []Plugin{
+			{Name: "\xfe", File: "/p/deskhost-plugin-\xfe", Problem: "no name"},
+			{Name: "\xff", File: "/p/deskhost-plugin-\xff", Problem: "no name"},
+		}
+	}
+	status, _, body := get(t, o, "http://127.0.0.1/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("got %d %s", status, body)
+	}
+	for _, want := range []string{
+		`deskhost_plugin_file_taken{file="\"/p/deskhost-plugin-\\xfe\"",plugin="\"\\xfe\"",sha256="",version=""} 0`,
+		`deskhost_plugin_file_taken{file="\"/p/deskhost-plugin-\\xff\"",plugin="\"\\xff\"",sha256="",version=""} 0`,
+	} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("no line %s", want)
+		}
+	}
+}
+
 func TestStatusPage(t *testing.T) {
 	status, header, body := get(t, options(support, sales), "http://127.0.0.1/")
 	if status != http.StatusOK || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'") {

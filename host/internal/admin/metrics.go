@@ -3,6 +3,7 @@ package admin
 import (
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -89,7 +90,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		}
 	}
 	for _, p := range c.Plugins() {
-		gauge(pluginFile, truth(p.Problem == ""), p.File, p.Name, p.Version, p.SHA256)
+		gauge(pluginFile, truth(p.Problem == ""), labelOf(p.File), labelOf(p.Name), p.Version, p.SHA256)
 	}
 	storage := c.Storage()
 	gauge(journalBytes, float64(storage.Journal))
@@ -100,6 +101,15 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	config := c.Config()
 	gauge(configLoaded, unix(config.Loaded))
 	gauge(configGood, truth(config.Problem == ""))
+}
+
+// labelOf is the label for what a file is named, which can be any bytes: quoted if
+// it is no text, because a label has to be, and no two files may have the same.
+func labelOf(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }
 
 func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

@@ -31,6 +31,9 @@ type served struct {
 	config config.Desk
 	stop   context.CancelFunc
 	ended  chan struct{}
+	// marking is held while the mark that the desk is disabled, and the desk with it,
+	// changes: two operators at the same moment must not leave the two apart.
+	marking *sync.Mutex
 }
 
 // list returns the desks of this moment.
@@ -90,7 +93,7 @@ func (d *desks) Current(name string) (desk.Generation, bool) {
 
 // newServed makes a desk that does not run yet.
 func newServed(c config.Desk, opts desk.Options) *served {
-	return &served{Desk: desk.New(opts), config: c, ended: make(chan struct{})}
+	return &served{Desk: desk.New(opts), config: c, ended: make(chan struct{}), marking: new(sync.Mutex)}
 }
 
 // start runs the desk until ctx ends or it is removed.
@@ -108,6 +111,32 @@ func (s *served) start(ctx context.Context, log hclog.Logger) {
 func (s *served) end() {
 	s.stop()
 	<-s.ended
+}
+
+// disable marks the desk, and turns it off. The mark comes first: a host that dies
+// in between does as it was told.
+func (s *served) disable(ctx context.Context, marks disabledDesks) error {
+	s.marking.Lock()
+	defer s.marking.Unlock()
+	if err := marks.add(s.config.Name); err != nil {
+		return err
+	}
+	return s.Disable(ctx)
+}
+
+// enable undoes disable, and waits for the outcome of the start.
+func (s *served) enable(ctx context.Context, marks disabledDesks) error {
+	s.marking.Lock()
+	var started func(context.Context) error
+	err := marks.remove(s.config.Name)
+	if err == nil {
+		started, err = s.BeginEnable(ctx)
+	}
+	s.marking.Unlock()
+	if err != nil {
+		return err
+	}
+	return started(ctx)
 }
 
 // states is what operators are told of each desk.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -47,6 +48,37 @@ func TestVerbsOfWhoHasGone(t *testing.T) {
 				t.Errorf("disabled %t and marked %t, want %t", is, marks.has("support"), test.disabled)
 			}
 			s.end()
+		}
+	})
+}
+
+// Of two operators at the same moment, one who disables a desk and one who enables
+// it, either has the last word, with the desk and with its mark in the data folder.
+func TestVerbsAtTheSameMoment(t *testing.T) {
+	plugins, store := t.TempDir(), t.TempDir()
+	marks := disabledDesks(t.TempDir())
+	synctest.Test(t, func(t *testing.T) {
+		folder, err := catalog.OpenFolder(plugins, store, catalog.Usual, hclog.NewNullLogger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &Host{disabled: marks}
+		s := newServed(config.Desk{Name: "support"}, desk.Options{
+			Name: "support", Source: desk.Source{Plugin: "gone", Folder: folder},
+			Limits: desk.DefaultLimits(), Log: hclog.NewNullLogger(),
+		})
+		h.desks.set([]*served{s})
+		s.start(t.Context(), hclog.NewNullLogger())
+		defer s.end()
+		for range 500 {
+			var operators sync.WaitGroup
+			operators.Go(func() { _ = h.verbs().Disable(t.Context(), "support") })
+			operators.Go(func() { _ = h.verbs().Enable(t.Context(), "support") }) // fails, there is no plugin
+			operators.Wait()
+			synctest.Wait()
+			if is, marked := s.Status().State == desk.StateDisabled, marks.has("support"); is != marked {
+				t.Fatalf("disabled %t and marked %t", is, marked)
+			}
 		}
 	})
 }

@@ -123,7 +123,7 @@ func (h *Host) changeDesks(ctx context.Context, next *config.Config) error {
 			all = append(all, s)
 			continue
 		}
-		all = append(all, &served{Desk: s.Desk, config: d, stop: s.stop, ended: s.ended})
+		all = append(all, &served{Desk: s.Desk, config: d, stop: s.stop, ended: s.ended, marking: s.marking})
 	}
 	before := h.desks.list()
 	h.desks.set(all)
@@ -193,19 +193,12 @@ func (h *Host) verbs() admin.Verbs {
 	return admin.Verbs{
 		Plugin: h.pluginInfo,
 		Reload: with(func(ctx context.Context, s *served) error { return s.Reload(ctx) }),
-		// The mark comes first: a host that dies in between does as it was told. So
-		// does a desk that is busy when who asked has gone.
+		// Also if who asked goes: a desk that is busy does it behind that.
 		Disable: with(func(ctx context.Context, s *served) error {
-			if err := h.disabled.add(s.config.Name); err != nil {
-				return err
-			}
-			return s.Disable(context.WithoutCancel(ctx))
+			return s.disable(context.WithoutCancel(ctx), h.disabled)
 		}),
 		Enable: with(func(ctx context.Context, s *served) error {
-			if err := h.disabled.remove(s.config.Name); err != nil {
-				return err
-			}
-			return s.Enable(context.WithoutCancel(ctx))
+			return s.enable(context.WithoutCancel(ctx), h.disabled)
 		}),
 	}
 }

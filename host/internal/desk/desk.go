@@ -224,7 +224,16 @@ func (d *Desk) Disable(ctx context.Context) error { return d.ask(ctx, (*life).di
 // error says why; the desk tries again by itself. A desk that is on is left as it
 // is: of one that is down the error says so.
 func (d *Desk) Enable(ctx context.Context) error {
-	return d.renew(ctx, func(l *life) error {
+	started, err := d.BeginEnable(ctx)
+	if err != nil {
+		return err
+	}
+	return started(ctx)
+}
+
+// BeginEnable is the part of Enable until the desk is on; started waits for the rest.
+func (d *Desk) BeginEnable(ctx context.Context) (started func(context.Context) error, err error) {
+	return d.beginRenew(ctx, func(l *life) error {
 		if !l.disabled {
 			return nil
 		}
@@ -236,6 +245,15 @@ func (d *Desk) Enable(ctx context.Context) error {
 
 // renew asks for something that leads to a start, and waits for its outcome.
 func (d *Desk) renew(ctx context.Context, do func(*life) error) error {
+	started, err := d.beginRenew(ctx, do)
+	if err != nil {
+		return err
+	}
+	return started(ctx)
+}
+
+// beginRenew asks for something that leads to a start; started waits for its outcome.
+func (d *Desk) beginRenew(ctx context.Context, do func(*life) error) (started func(context.Context) error, err error) {
 	outcome := make(chan error, 1)
 	if err := d.ask(ctx, func(l *life) {
 		if err := do(l); err != nil {
@@ -244,16 +262,18 @@ func (d *Desk) renew(ctx context.Context, do func(*life) error) error {
 		}
 		l.waiters = append(l.waiters, outcome)
 	}); err != nil {
-		return err
+		return nil, err
 	}
-	select {
-	case err := <-outcome:
-		return err
-	case <-d.ended:
-		return ErrEnded
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return func(ctx context.Context) error {
+		select {
+		case err := <-outcome:
+			return err
+		case <-d.ended:
+			return ErrEnded
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, nil
 }
 
 // ask has the owner do something, and waits until it has.

@@ -24,7 +24,6 @@ func (sh *shard) loadChat(id string) error {
 	if s == nil {
 		return errors.New("its session is not in the journal")
 	}
-	sh.svc.remember(head.GetDesk())
 	c := &chat{s: s, head: head, taken: make(seenSet), since: sh.now, endedAt: sh.now, awaySince: sh.now, quiet: true}
 	sh.allowCalls(c)
 	switch state, err := j.State(id); {
@@ -54,7 +53,6 @@ func (sh *shard) loadChat(id string) error {
 	sh.chats[id] = c
 	if c.open() {
 		s.chat = c
-		sh.svc.count(c, 1)
 	} else {
 		s.ending = append(s.ending, c)
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/proto"
 
@@ -175,26 +177,49 @@ func (s *Service) knows(name string) bool { return slices.Contains(s.settings.Lo
 
 func (s *Service) limits() *Limits { return &s.settings.Load().limits }
 
-// load gives each shard its open chats. The shards do not run yet.
+// load gives each shard its open chats. The shards do not run yet, and read side
+// by side what they will own.
 func (s *Service) load() error {
-	var ids []string
+	ids := make([][]string, len(s.shards))
+	chats := 0
+	var fault error
 	if err := s.opts.Journal.OpenChats(func(id string) bool {
-		ids = append(ids, id)
-		return true
-	}); err != nil {
-		return err
-	}
-	for _, id := range ids {
 		sessionID, ok := journal.SessionOf(id)
 		if !ok {
-			return fmt.Errorf("session: the journal's index of open chats names %q, which is no chat id", id)
+			fault = fmt.Errorf("session: the journal's index of open chats names %q, which is no chat id", id)
+			return false
 		}
-		if err := s.shard(sessionID).loadChat(id); err != nil {
-			return fmt.Errorf("session: load chat %s: %w", id, err)
+		i := shardOf(sessionID, len(s.shards))
+		ids[i] = append(ids[i], id)
+		chats++
+		return true
+	}); err != nil || fault != nil {
+		return cmp.Or(fault, err)
+	}
+	var loading errgroup.Group
+	for i, sh := range s.shards {
+		loading.Go(func() error {
+			for _, id := range ids[i] {
+				if err := sh.loadChat(id); err != nil {
+					return fmt.Errorf("session: load chat %s: %w", id, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := loading.Wait(); err != nil {
+		return err
+	}
+	for _, sh := range s.shards {
+		for _, c := range sh.chats {
+			s.remember(c.deskName())
+			if c.open() {
+				s.count(c, 1)
+			}
 		}
 	}
-	if len(ids) > 0 {
-		s.log.Info("open chats found in the journal", "chats", len(ids))
+	if chats > 0 {
+		s.log.Info("open chats found in the journal", "chats", chats)
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func OpenStore(dir string) (*Store, error) {
 
 // Add makes sure that the store holds a plugin, and returns the path to run.
 // The plugin comes back with the hash, size and time of what was copied, which
-// is not what [Find] saw if the file has been replaced since.
+// is not what p says if the file has been replaced since.
 func (s *Store) Add(p Plugin) (path string, stored Plugin, err error) {
 	path = filepath.Join(s.dir, p.SHA256)
 	if sum, err := hashFile(path); err == nil && sum == p.SHA256 {

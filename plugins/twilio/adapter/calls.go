@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// sendTries is how often a message is sent in one call.
-	sendTries = 4
+	// onceTries is how often once makes a call.
+	onceTries = 4
 	// clockSkew is how far the clocks of host and Twilio may be apart.
 	clockSkew = 10 * time.Minute
-	// arrives is how long a message of which the answer was lost may take to show. A
+	// arrives is how long what was made may take to show if the answer was lost. A
 	// look made sooner does not say that Twilio lacks it.
 	arrives = 2 * time.Second
 	// goneAfter is how long Twilio must not find a conversation to be believed.
@@ -94,11 +94,12 @@ func (d *Desk) post(ctx context.Context, conv *client.Conversation, identity str
 			return nil, err
 		}
 	}
+	var m *client.Message
 	unclear := false
-	for try := 0; ; try++ {
-		var m *client.Message
-		err := surely(ctx, func() (err error) {
-			if look {
+	err = once(ctx, func(again bool) error {
+		unclear = again
+		return surely(ctx, func() (err error) {
+			if look || again {
 				if m, err = d.lookup(ctx, conv, identity, req); m != nil || err != nil {
 					return err
 				}
@@ -106,20 +107,30 @@ func (d *Desk) post(ctx context.Context, conv *client.Conversation, identity str
 			m, err = conv.Send(ctx, identity, req.Text, string(text))
 			return err
 		})
-		switch e := client.As(err); {
-		case err == nil:
-			return m, nil
-		case e.Unclear():
-			unclear, look = true, true
-		case !e.Passing():
-			return nil, outcome(err, unclear)
+	})
+	if err != nil {
+		return nil, outcome(err, unclear)
+	}
+	return m, nil
+}
+
+// once repeats a call that makes something, where that may work later. again says
+// that an earlier try may have made it, so that it has to be looked for first: by
+// then it shows.
+func once(ctx context.Context, call func(again bool) error) error {
+	again := false
+	for try := 0; ; try++ {
+		err := call(again)
+		e := client.As(err)
+		if err == nil || !e.Passing() && !e.Unclear() {
+			return err
 		}
 		pause := client.Pause(try, err)
-		if client.As(err).Unclear() {
-			pause = max(pause, arrives)
+		if e.Unclear() {
+			again, pause = true, max(pause, arrives)
 		}
-		if try == sendTries-1 || !client.Wait(ctx, pause) {
-			return nil, outcome(err, unclear)
+		if try == onceTries-1 || !client.Wait(ctx, pause) {
+			return err
 		}
 	}
 }
@@ -211,7 +222,7 @@ func (d *Desk) toEnd(ctx context.Context, req *sdk.EndChatRequest) (*client.Conv
 			return d.client.Conversation(st.Conversation), st, nil
 		}
 	}
-	conv, err := d.find(ctx, req.ChatID)
+	conv, err := d.findEarlier(ctx, req.ChatID)
 	switch {
 	case err != nil:
 		return nil, state{}, err

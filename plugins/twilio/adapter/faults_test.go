@@ -297,6 +297,33 @@ func TestSendUnclearThenRefused(t *testing.T) {
 	}
 }
 
+// late has the first call with that end of its path arrive a second after it has failed.
+func (a *account) late(end string, fails answerer) {
+	failed := false
+	a.intercept(func(r *http.Request) (*http.Response, error) {
+		if !is(r, http.MethodPost, end) || failed {
+			return nil, nil
+		}
+		failed = true
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := fails(r)
+		late := r.Clone(context.WithoutCancel(r.Context()))
+		late.Body = io.NopCloser(bytes.NewReader(body))
+		time.AfterFunc(time.Second, func() { a.ServeHTTP(httptest.NewRecorder(), late) })
+		return resp, err
+	})
+}
+
+func gatewayTimeout(*http.Request) (*http.Response, error) { return answer(504, `{}`) }
+
+func silence(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
 // A message may arrive after the call for it has failed, whether it is the same
 // call of the host that looks for it or the next.
 func TestSendArrivesLate(t *testing.T) {
@@ -305,32 +332,14 @@ func TestSendArrivesLate(t *testing.T) {
 		// again says that the host has to try again.
 		again bool
 	}{
-		"behind an error": {fails: func(*http.Request) (*http.Response, error) { return answer(504, `{}`) }},
-		"behind a silence": {again: true, fails: func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		}},
+		"behind an error":  {fails: gatewayTimeout},
+		"behind a silence": {again: true, fails: silence},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
 				d := a.connect(h, webChats, byPolling)
 				begin(t, d, "c1")
-				failed := false
-				a.intercept(func(r *http.Request) (*http.Response, error) {
-					if !is(r, http.MethodPost, "/Messages") || failed {
-						return nil, nil
-					}
-					failed = true
-					body, err := io.ReadAll(r.Body)
-					if err != nil {
-						return nil, err
-					}
-					resp, err := c.fails(r)
-					late := r.Clone(t.Context())
-					late.Body = io.NopCloser(bytes.NewReader(body))
-					time.AfterFunc(time.Second, func() { a.ServeHTTP(httptest.NewRecorder(), late) })
-					return resp, err
-				})
+				a.late("/Messages", c.fails)
 				req := &sdk.SendMessageRequest{ChatID: "c1", MessageID: "m1", Attempt: 1, Text: "Once."}
 				ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 				defer cancel()
@@ -343,6 +352,43 @@ func TestSendArrivesLate(t *testing.T) {
 				time.Sleep(time.Minute)
 				if got := a.heard("c1"); err != nil || !slices.Equal(got, []string{"Help!", "Once."}) {
 					t.Errorf("%v, the agent sees %q", err, got)
+				}
+			})
+		})
+	}
+}
+
+// So may the conversation of a start, whether the start that looks for it is the
+// same call, the next, or the chat has ended meanwhile.
+func TestStartArrivesLate(t *testing.T) {
+	again := func(ctx context.Context, d *adapter.Desk) error {
+		_, err := d.StartChat(ctx, &sdk.StartChatRequest{ChatID: "c1", Attempt: 2, Text: "Help!"})
+		return err
+	}
+	for name, c := range map[string]struct {
+		fails answerer
+		// next is what the host calls when the start has failed; nil if it does not.
+		next func(context.Context, *adapter.Desk) error
+		open bool
+	}{
+		"behind an error":  {fails: gatewayTimeout, open: true},
+		"behind a silence": {fails: silence, next: again, open: true},
+		"behind a silence, and ended": {fails: silence, next: func(ctx context.Context, d *adapter.Desk) error {
+			return d.EndChat(ctx, &sdk.EndChatRequest{ChatID: "c1", Attempt: 1})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMemory(t, func(t *testing.T, a *account, h *desktest.Host) {
+				d := a.connect(h, webChats, byPolling)
+				a.late("/WebChats", c.fails)
+				_, err := d.StartChat(t.Context(), &sdk.StartChatRequest{ChatID: "c1", Attempt: 1, Text: "Help!"})
+				if c.next != nil {
+					wantKind(t, err, sdk.OutcomeUnknown)
+					err = c.next(t.Context(), d)
+				}
+				time.Sleep(time.Minute)
+				if n, open := len(a.Conversations("c1")), a.isOpen("c1"); err != nil || n != 1 || open != c.open {
+					t.Errorf("%d conversations, open: %v, %v", n, open, err)
 				}
 			})
 		})

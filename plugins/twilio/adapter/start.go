@@ -96,7 +96,7 @@ func (d *Desk) converse(ctx context.Context, req *sdk.StartChatRequest) (st stat
 		return st, d.client.Conversation(st.Conversation), nil
 	}
 	if req.Attempt > 1 {
-		if conv, err = d.find(ctx, req.ChatID); err != nil {
+		if conv, err = d.findEarlier(ctx, req.ChatID); err != nil {
 			return st, nil, err
 		}
 	}
@@ -135,7 +135,20 @@ func (d *Desk) undo(conv *client.Conversation, st *state, req *sdk.StartChatRequ
 	return f
 }
 
-// find looks for a conversation that an earlier attempt has opened.
+// findEarlier looks for a conversation that an earlier call of the host has opened,
+// a second time if it does not show yet.
+func (d *Desk) findEarlier(ctx context.Context, identity string) (*client.Conversation, error) {
+	conv, err := d.find(ctx, identity)
+	if conv != nil || err != nil {
+		return conv, err
+	}
+	if !client.Wait(ctx, arrives) {
+		return nil, sdk.Fail(sdk.Retry, "a conversation may not show yet, and there is no time to wait for it")
+	}
+	return d.find(ctx, identity)
+}
+
+// find looks for the conversation of a customer.
 func (d *Desk) find(ctx context.Context, identity string) (conv *client.Conversation, err error) {
 	err = client.Retry(ctx, func() error {
 		conv, err = d.client.FindConversation(ctx, identity)
@@ -151,9 +164,8 @@ func (d *Desk) create(ctx context.Context, req *sdk.StartChatRequest) (conv *cli
 	if err != nil {
 		return nil, "", sdk.Fail(sdk.Invalid, "what is known of the user: %w", err)
 	}
-	unclear := false
-	err = client.Insist(ctx, func() error {
-		if unclear {
+	err = once(ctx, func(again bool) error {
+		if again {
 			if conv, err = d.find(ctx, req.ChatID); conv != nil || err != nil {
 				identity = req.ChatID
 				return err
@@ -167,7 +179,6 @@ func (d *Desk) create(ctx context.Context, req *sdk.StartChatRequest) (conv *cli
 				AddressSID: d.config.AddressSID, Identity: req.ChatID, CustomerName: customerName(req), PreEngagementData: about,
 			})
 		}
-		unclear = unclear || err != nil && client.As(err).Unclear()
 		return err
 	})
 	return conv, identity, err
@@ -183,10 +194,8 @@ func (d *Desk) complete(ctx context.Context, st *state, conv *client.Conversatio
 		}
 	}
 	if d.webhookURL != "" {
-		again := found
-		err := client.Insist(ctx, func() (err error) {
-			st.Webhook, err = d.webhook(ctx, conv, "", again)
-			again = true
+		err := once(ctx, func(again bool) (err error) {
+			st.Webhook, err = d.webhook(ctx, conv, "", found || again)
 			return err
 		})
 		if err != nil {
@@ -201,12 +210,7 @@ func (d *Desk) complete(ctx context.Context, st *state, conv *client.Conversatio
 	if d.config.Interaction == nil {
 		return nil
 	}
-	again := found
-	return client.Insist(ctx, func() error {
-		err := d.route(ctx, st, req, again)
-		again = true
-		return err
-	})
+	return once(ctx, func(again bool) error { return d.route(ctx, st, req, found || again) })
 }
 
 // route has Flex call an agent.

@@ -107,15 +107,16 @@ func TestCredentialsStay(t *testing.T) {
 	}
 }
 
-// Pages that name themselves, or go on for ever, come to an end.
+// Pages that name themselves, or go on for ever, come to an end; messages that were
+// read so are not taken for all.
 func TestEndlessPages(t *testing.T) {
 	c := answering(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"messages": [{"sid": "IM1", "index": 1}], "participants": [{"sid": "MB1"}], "conversations": [],
 			"meta": {"next_page_url": "/x?PageToken=1"}}`))
 	})
 	v := c.Conversation("CH1")
-	if messages, err := v.MessagesSince(t.Context(), -1); err != nil || len(messages) != 1 {
-		t.Errorf("%d messages, %v", len(messages), err)
+	if messages, err := v.MessagesSince(t.Context(), -1); err == nil {
+		t.Errorf("%d messages are all", len(messages))
 	}
 	if _, err := v.Participants(t.Context()); err != nil {
 		t.Error(err)

@@ -193,7 +193,8 @@ func (v *Conversation) Find(ctx context.Context, since time.Time, is func(*Messa
 }
 
 // newestFirst hands the messages over until there is no more, or more says so. A
-// conversation of too many pages is an error: the oldest would be passed over.
+// conversation of too many pages is an error, and so are pages that name each other:
+// the oldest would be passed over.
 func (v *Conversation) newestFirst(ctx context.Context, size int, more func(*Message) bool) error {
 	query := url.Values{"Order": {"desc"}, "PageSize": {strconv.Itoa(size)}}
 	lowest := 0
@@ -217,10 +218,10 @@ func (v *Conversation) newestFirst(ctx context.Context, size int, more func(*Mes
 				return nil
 			}
 		}
-		if n > 0 && len(page.Messages) > 0 && lowest == before {
-			return nil // the pages name each other
-		}
 		query = page.Meta.next()
+		if query != nil && n > 0 && len(page.Messages) > 0 && lowest == before {
+			return &Error{Sent: true, Err: fmt.Errorf("a page of the messages of conversation %s has none that those before it lack, and names another", v.SID)}
+		}
 	}
 	if query != nil {
 		return &Error{Sent: true, Err: fmt.Errorf("conversation %s has more than %d pages of messages to read", v.SID, maxPages)}

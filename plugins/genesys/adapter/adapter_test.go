@@ -963,3 +963,65 @@ func TestAnAgentWhoLeavesWhileTheLinkIsMade(t *testing.T) {
 	w.do(genesystest.Act{Do: "cut", ChatID: "c"})
 	w.tells("c", "Ada joined", "Hello", "left")
 }
+
+// TestNotFoundIsNotBelieved has what is not the vendor answer for it, and the vendor
+// not find the conversation once.
+func TestNotFoundIsNotBelieved(t *testing.T) {
+	for name, c := range map[string]struct {
+		body    string
+		passing bool
+	}{
+		"a proxy, for a while": {body: "<html>default backend</html>", passing: true},
+		"the vendor, once":     {body: `{"status": 404, "code": "not.found"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var astray atomic.Int64
+			w := newWorldBehind(t, "webchat", genesystest.Options{}, func(simulator http.Handler) http.Handler {
+				return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					if astray.Add(-1) >= 0 {
+						rw.WriteHeader(http.StatusNotFound)
+						_, _ = rw.Write([]byte(c.body))
+						return
+					}
+					simulator.ServeHTTP(rw, r)
+				})
+			})
+			w.start("c")
+			w.do(says("c", "Hello"))
+			w.tells("c", "Ada joined", "Hello")
+
+			astray.Store(1)
+			err := w.send("c", "m1", "Hi", 1)
+			if c.passing {
+				if kind(err) != sdk.Retry {
+					t.Errorf("the message: %v", err)
+				}
+				err = w.send("c", "m1", "Hi", 2)
+			}
+			if err != nil {
+				t.Errorf("the message: %v", err)
+			}
+			w.heard("c", "Hello", "Hi")
+
+			astray.Store(2) // the stream, who is there
+			w.do(genesystest.Act{Do: "cut", ChatID: "c"}, says("c", "Anything else?"))
+			w.host.AwaitAll("c", func(events []*sdk.Event) bool { return slices.Contains(told(events), "Anything else?") })
+			if lines := told(w.host.Events("c")); slices.Contains(lines, "ended") {
+				t.Errorf("the host was told %q", lines)
+			}
+
+			astray.Store(1)
+			err = w.desk.EndChat(t.Context(), &sdk.EndChatRequest{ChatID: "c", Attempt: 1})
+			if c.passing {
+				if kind(err) != sdk.Retry {
+					t.Errorf("the end: %v", err)
+				}
+				err = w.desk.EndChat(t.Context(), &sdk.EndChatRequest{ChatID: "c", Attempt: 2})
+			}
+			if err != nil || w.simulator.Do(says("c", "Hello?")) == nil {
+				t.Errorf("the end: %v, and the conversation may be open", err)
+			}
+		})
+	}
+}

@@ -43,7 +43,7 @@ type guest interface {
 }
 
 // link is a connection to a conversation. One goroutine reads; the others are for
-// any. Errors are of package cloud, or an endedError.
+// any. Errors are of package cloud, an endedError, or an sdk.Failure.
 type link interface {
 	// read waits for what happens next.
 	read(ctx context.Context) ([]occurrence, error)

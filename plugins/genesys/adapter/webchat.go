@@ -17,8 +17,12 @@ import (
 	"github.com/deskhost/deskhost/sdk"
 )
 
-// chatTypingLasts is how long an agent is taken to type after each sign of it.
-const chatTypingLasts = 4 * time.Second
+const (
+	// chatTypingLasts is how long an agent is taken to type after each sign of it.
+	chatTypingLasts = 4 * time.Second
+	// goneAfter is how long the vendor must not find a conversation to be believed.
+	goneAfter = 2 * time.Second
+)
 
 // States and roles of members.
 const (
@@ -100,13 +104,17 @@ func (g *chatGuest) connect(ctx context.Context, st *state) (link, *past, error)
 
 // past reads what has happened since the state.
 func (g *chatGuest) past(ctx context.Context, conv *webchat.Conversation, st *state, p *past) error {
-	members, err := g.client.Members(ctx, conv)
+	var members []webchat.Member
+	err := surely(ctx, func() (err error) {
+		members, err = g.client.Members(ctx, conv)
+		return err
+	})
 	if err != nil {
-		return gone(err)
+		return err
 	}
 	there := g.present(members, conv.Member.ID, p)
 	if err := g.history(ctx, conv, st, p); err != nil {
-		return gone(err)
+		return err
 	}
 	p.happened = append(p.happened, occurrence{id: "present-" + stamp(time.Now()), what: there})
 	return nil
@@ -135,7 +143,12 @@ func (g *chatGuest) history(ctx context.Context, conv *webchat.Conversation, st 
 		after = st.Recent[0]
 	}
 	for page := 1; ; page++ {
-		messages, more, err := g.client.Messages(ctx, conv, after)
+		var messages []webchat.Message
+		more := false
+		err := surely(ctx, func() (err error) {
+			messages, more, err = g.client.Messages(ctx, conv, after)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -157,17 +170,40 @@ func (g *chatGuest) history(ctx context.Context, conv *webchat.Conversation, st 
 	}
 }
 
-// gone reads errors of a conversation that was once there.
-func gone(err error) error {
-	if e := (*cloud.Error)(nil); errors.As(err, &e) {
-		switch e.Status {
-		case http.StatusNotFound, http.StatusGone:
-			return &endedError{sdk.ChatUnknown, "The conversation is not known any more."}
-		case http.StatusUnauthorized:
-			return &endedError{sdk.ChatOver, "The conversation has expired."}
-		}
+// surely makes a call of a conversation that was once there, and once more if the
+// vendor does not find it: one such answer alone may come from where it is not known
+// yet.
+func surely(ctx context.Context, call func() error) error {
+	err := gone(call())
+	if ended := (*endedError)(nil); !errors.As(err, &ended) || ended.kind != sdk.ChatUnknown {
+		return err
 	}
-	return asEnded(err)
+	pause(ctx, goneAfter)
+	if ctx.Err() != nil {
+		return sdk.Fail(sdk.Retry, "one answer is not believed: %w", ctx.Err())
+	}
+	return gone(call())
+}
+
+// gone reads errors of a conversation that was once there. Of those without the
+// vendor's code, which are somebody else's, the vendor has not had the call.
+func gone(err error) error {
+	e := (*cloud.Error)(nil)
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Status {
+	case http.StatusNotFound, http.StatusGone, http.StatusUnauthorized:
+	default:
+		return asEnded(err)
+	}
+	switch {
+	case e.Code == "":
+		return sdk.Fail(sdk.Retry, "what answered is not the vendor: %w", err)
+	case e.Status == http.StatusUnauthorized:
+		return &endedError{sdk.ChatOver, "The conversation has expired."}
+	}
+	return &endedError{sdk.ChatUnknown, "The conversation is not known any more."}
 }
 
 // said is what a message tells.
@@ -213,6 +249,7 @@ func (g *chatGuest) member(ctx context.Context, conv *webchat.Conversation, id s
 	ctx, cancel := context.WithTimeout(ctx, g.answer)
 	defer cancel()
 	m, err := g.client.Member(ctx, conv, id)
+	err = gone(err)
 	switch {
 	case err == nil:
 	case failure(err).Kind == sdk.Retry, failure(err).Kind == sdk.OutcomeUnknown:
@@ -243,8 +280,12 @@ func (g *chatGuest) update(ctx context.Context, l link, user *sdk.UserContext) e
 	if !ok {
 		return sdk.Fail(sdk.Retry, "there is no connection to the conversation")
 	}
-	if _, err := g.client.Send(ctx, cl.conv, notice, webchat.BodyNotice); err != nil {
-		return gone(err)
+	err := surely(ctx, func() error {
+		_, err := g.client.Send(ctx, cl.conv, notice, webchat.BodyNotice)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -333,9 +374,13 @@ func (l *chatLink) send(ctx context.Context, _, text string) (string, time.Time,
 	if n := utf8.RuneCountInString(text); n > webchat.MaxBodyRunes {
 		return "", time.Time{}, sdk.Fail(sdk.Invalid, "a message of %d characters, the vendor takes %d", n, webchat.MaxBodyRunes)
 	}
-	m, err := l.guest.client.Send(ctx, l.conv, text, webchat.BodyStandard)
+	var m *webchat.Message
+	err := surely(ctx, func() (err error) {
+		m, err = l.guest.client.Send(ctx, l.conv, text, webchat.BodyStandard)
+		return err
+	})
 	if err != nil {
-		return "", time.Time{}, gone(err)
+		return "", time.Time{}, err
 	}
 	if m.ID == "" {
 		return "", time.Time{}, &cloud.Error{Sent: true, Err: errors.New("the vendor gave the message no id")}
@@ -344,11 +389,11 @@ func (l *chatLink) send(ctx context.Context, _, text string) (string, time.Time,
 }
 
 func (l *chatLink) typing(ctx context.Context) error {
-	return gone(l.guest.client.Typing(ctx, l.conv))
+	return surely(ctx, func() error { return l.guest.client.Typing(ctx, l.conv) })
 }
 
 func (l *chatLink) end(ctx context.Context) error {
-	return gone(l.guest.client.Leave(ctx, l.conv))
+	return surely(ctx, func() error { return l.guest.client.Leave(ctx, l.conv) })
 }
 
 func (l *chatLink) ping(within time.Duration) error { return l.stream.Ping(within) }

@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -127,7 +128,7 @@ func (a *availability) deployed(ctx context.Context) (bool, error) {
 }
 
 // tellWaiting tells users for whom nobody has come yet how long it takes, as far as
-// the vendor can tell.
+// the vendor can tell: whoever has not heard it when a chat starts, all now and then.
 func (d *Desk) tellWaiting() {
 	if d.availability.oauth == nil {
 		return
@@ -135,8 +136,10 @@ func (d *Desk) tellWaiting() {
 	tick := time.NewTicker(waitTold)
 	defer tick.Stop()
 	for {
+		all := false
 		select {
 		case <-tick.C:
+			all = true
 		case <-d.started:
 		case <-d.reading.Done():
 			return
@@ -154,9 +157,20 @@ func (d *Desk) tellWaiting() {
 			continue
 		}
 		for _, c := range waiting {
-			c.mu.Lock()
-			c.push(&occurrence{what: waits{*answer.WaitMinutes}}, 0)
-			c.mu.Unlock()
+			c.tellWait(*answer.WaitMinutes, all)
 		}
 	}
+}
+
+// tellWait queues how long it takes, unless the user has heard the same and again is
+// not set. A host that is slow has it once: this is no reason to queue more.
+func (c *chat) tellWait(minutes int, again bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := waits{minutes}
+	if c.waits == now && !again || slices.ContainsFunc(c.queue, func(q queued) bool { _, is := q.what.(waits); return is }) {
+		return
+	}
+	c.waits = now
+	c.push(&occurrence{what: now}, 0)
 }

@@ -110,6 +110,8 @@ type chat struct {
 	queue []queued
 	// telling says that the queue is worked on, inHand that its first is.
 	telling, inHand bool
+	// waits is what the user was last told of how long it takes.
+	waits waits
 	// shows is set while the user sees the agent type; it ends that in time.
 	shows *time.Timer
 
@@ -130,7 +132,7 @@ type queued struct {
 }
 
 func newChat(d *Desk, id string, st state, g guest) *chat {
-	return &chat{desk: d, id: id, guest: g, turn: make(chan struct{}, 1), st: st, away: st.Away}
+	return &chat{desk: d, id: id, guest: g, turn: make(chan struct{}, 1), st: st, away: st.Away, waits: waits{-1}}
 }
 
 // start has the chat served. The caller holds mu, or has just made the chat.

@@ -575,3 +575,44 @@ func TestAStartThatIsNotWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// TestWaitingUsersAreToldOnce has others start while a user waits, and the host take
+// nothing for long.
+func TestWaitingUsersAreToldOnce(t *testing.T) {
+	withGuest(t, unavailable(0, 0), func(t *testing.T, g *fakeGuest, c *chat, h *desktest.Host) {
+		d, minutes := c.desk, 3
+		d.availability = &availability{
+			oauth: &cloud.OAuth{}, until: time.Now().Add(24 * time.Hour),
+			answer: sdk.AvailabilityResponse{WaitMinutes: &minutes},
+		}
+		told := func() (n int) {
+			for _, e := range h.Events("c") {
+				if _, is := e.Payload.(sdk.AvailabilityChanged); is {
+					n++
+				}
+			}
+			return n
+		}
+		d.readers.Go(d.tellWaiting)
+		for range 10 {
+			d.started <- struct{}{}
+			synctest.Wait()
+		}
+		if n := told(); n != 1 {
+			t.Errorf("told %d times while others start", n)
+		}
+		pass(2*waitTold + time.Second)
+		if n := told(); n != 3 {
+			t.Errorf("told %d times in 40 s", n)
+		}
+		release := h.Hold()
+		pass(maxQueued * waitTold)
+		c.mu.Lock()
+		n := len(c.queue)
+		c.mu.Unlock()
+		if n != 1 {
+			t.Errorf("%d wait for the host", n)
+		}
+		release()
+	})
+}

@@ -71,6 +71,8 @@ export class HostClient implements Client {
   private kept: Kept | undefined;
   private creating: Promise<void> | undefined;
   private starting: Promise<unknown> | undefined;
+  /** Settled once the host has heard of the end, or will not. */
+  private ending: Promise<unknown> = Promise.resolve();
   /** Whether the chat of an earlier load still waits for resume(). */
   private left: boolean;
   private closed = false;
@@ -128,6 +130,8 @@ export class HostClient implements Client {
     const id = options.id ?? randomId();
     // What the chat before still waited for will not be told any more.
     this.failAll(chatOver());
+    // While a chat starts its id is not known, and a late try of its end would end this one.
+    await this.ending;
     const { chat_id } = await this.inSession(async () => {
       // An earlier load of the page did not see the end of its chat through.
       if (this.left) await this.call("DELETE", "/chat");
@@ -155,8 +159,14 @@ export class HostClient implements Client {
     return chat_id;
   }
 
-  async endChat(): Promise<void> {
-    if (!this.chatOpen) return;
+  endChat(): Promise<void> {
+    if (!this.chatOpen) return Promise.resolve();
+    const ending = this.end();
+    this.ending = ending.catch(() => undefined);
+    return ending;
+  }
+
+  private async end(): Promise<void> {
     const { starting } = this;
     this.setEnded(true);
     // A call that arrives late must not end the chat after this one.

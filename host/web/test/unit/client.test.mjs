@@ -445,6 +445,23 @@ test("ending: a start that the host had not seen does not outlive it", async () 
   assert.equal(client.chatOpen, false);
 });
 
+test("ending: what is told again, because the answer was lost, does not end the next chat", async () => {
+  let answer;
+  host.scripted["POST /chat"] = [() => new Promise((done) => (answer = done))];
+  host.scripted["DELETE /chat"] = [() => Promise.reject(new TypeError("fetch failed"))];
+  const client = open();
+  const starting = client.startChat({ id: "r1" });
+  await until(() => answer);
+  const ending = client.endChat();
+  await until(() => host.calls.includes("DELETE /chat"));
+  answer(problem(502, "start_failed"));
+  await assert.rejects(settled(starting), { code: "start_failed" });
+  const next = client.startChat({ id: "r2" });
+  await settled(Promise.all([ending, next]));
+  assert.equal(host.sessions.get("s1").chat?.id, "r2");
+  assert.equal(client.chatOpen, true);
+});
+
 test("a message written while the chat starts waits for it; without a chat it is refused", async () => {
   const client = open();
   await assert.rejects(client.send("too early"), { code: "no_chat" });

@@ -143,7 +143,7 @@ func (s *socket) write() {
 		s.mu.Lock()
 		due := s.due
 		s.due = 0
-		if due == 0 || s.gone {
+		if due == 0 || s.gone || s.ending { // nothing is written behind a close frame
 			s.writing = false
 			last := s.gone
 			s.mu.Unlock()

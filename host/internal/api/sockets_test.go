@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -418,6 +420,84 @@ func TestCloseDoesNotWaitForAnAnswer(t *testing.T) {
 			t.Errorf("Close took %v", waited)
 		}
 	})
+}
+
+// closingConn is a connection on which nothing can be written behind a close frame.
+type closingConn struct {
+	conn
+
+	closes   []int
+	isClosed bool
+}
+
+func (c *closingConn) WriteText([]byte, time.Time) error { return c.write(0) }
+func (c *closingConn) WriteClose(code int, _ string, _ time.Time) error {
+	return c.write(code)
+}
+
+func (c *closingConn) write(code int) error {
+	if len(c.closes) > 0 {
+		return websocket.ErrCloseSent
+	}
+	c.closes = append(c.closes, code)
+	return nil
+}
+
+func (c *closingConn) SetReadDeadline(time.Time) error { return nil }
+
+func (c *closingConn) Close() error {
+	c.isClosed = true
+	return nil
+}
+
+// deletedFeed is of a session that is deleted, of which there is news while it is
+// looked at.
+type deletedFeed struct{ wake func() }
+
+func (f *deletedFeed) Pull(int) ([]session.News, error) {
+	f.wake()
+	return nil, &session.Error{Code: session.CodeSessionUnknown}
+}
+func (f *deletedFeed) Close() {}
+
+// News that comes while the close frame is about to be written does not take the
+// client's time to answer it.
+func TestNewsBesideACloseFrame(t *testing.T) {
+	c := new(closingConn)
+	s := &socket{listeners: &listeners{limits: DefaultLimits()}, conn: c, writing: true, due: dueNews}
+	s.feed = &deletedFeed{wake: s.wake}
+	s.write()
+	if !slices.Equal(c.closes, []int{closeGone}) || c.isClosed {
+		t.Errorf("close frames %v, closed: %v", c.closes, c.isClosed)
+	}
+	if s.writing {
+		t.Error("its reader does not give it back")
+	}
+}
+
+// deadlined is a response that notes its deadline.
+type deadlined struct {
+	*httptest.ResponseRecorder
+
+	deadline time.Time
+}
+
+func (d *deadlined) SetWriteDeadline(t time.Time) error {
+	d.deadline = t
+	return nil
+}
+
+// A stream that is cut while it is about to write gets no more time to.
+func TestCutBesideAWrite(t *testing.T) {
+	w := &deadlined{ResponseRecorder: httptest.NewRecorder()}
+	s := &stream{w: w, control: http.NewResponseController(w), timeout: time.Hour, leave: func() {}}
+	s.cut()
+	if err := s.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if w.deadline.After(time.Now()) {
+		t.Errorf("it may write for %v", time.Until(w.deadline))
+	}
 }
 
 func TestThousandSockets(t *testing.T) {

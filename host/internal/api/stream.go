@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/deskhost/deskhost/host/internal/session"
@@ -21,6 +22,7 @@ type stream struct {
 	news  chan struct{} // capacity 1
 	pings chan struct{} // capacity 1
 	leave context.CancelFunc
+	isCut atomic.Bool
 }
 
 func (a *API) serveStream(w http.ResponseWriter, r *http.Request, sub subscription, at place) {
@@ -46,7 +48,7 @@ func (a *API) serveStream(w http.ResponseWriter, r *http.Request, sub subscripti
 	if err := s.run(ctx); err != nil {
 		a.log.Debug("event stream dropped", "session", sub.ref.ID, "error", err)
 	}
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout)) // for the server, which writes the stream's end
+	s.allow() // for the server, which writes the stream's end
 }
 
 func (s *stream) run(ctx context.Context) error {
@@ -80,7 +82,7 @@ func (s *stream) run(ctx context.Context) error {
 }
 
 func (s *stream) flush() error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout))
+	s.allow()
 	if _, err := s.w.Write(s.buf); err != nil {
 		return err
 	}
@@ -92,8 +94,18 @@ func (s *stream) ping() { signal(s.pings) }
 func (s *stream) end()  { s.leave() }
 
 func (s *stream) cut() {
+	s.isCut.Store(true)
 	s.leave()
 	_ = s.control.SetWriteDeadline(time.Now())
+}
+
+// allow gives what is written next its time. It does not undo a cut, which may come
+// at any moment.
+func (s *stream) allow() {
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout))
+	if s.isCut.Load() {
+		_ = s.control.SetWriteDeadline(time.Now())
+	}
 }
 
 // appendStreamed appends news as one server-sent event. Passing news has no

@@ -21,8 +21,9 @@ const (
 	pluginSet = "desk"
 	// drainTime is how long a drain after SIGTERM may take.
 	drainTime = 10 * time.Second
-	// stopTime is how long the process may take to clean up at its end.
-	stopTime = time.Second
+	// stopTime is how long the process may take to clean up at its end. It takes no
+	// time, but a machine that is busy may not let the process have it at once.
+	stopTime = 5 * time.Second
 )
 
 // Serve runs the plugin until deskhost ends it, and then ends the process: it

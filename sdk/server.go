@@ -177,10 +177,17 @@ func (s *server) drain(ctx context.Context) error {
 	s.mu.Unlock()
 	s.drainOnce.Do(func() {
 		if d, ok := d.(Drainer); ok {
-			s.drainErr = d.Drain(ctx)
+			s.drainErr = s.drainDesk(ctx, d)
 		}
 	})
 	return errors.Join(s.drainErr, s.stream.Flush(ctx))
+}
+
+// drainDesk recovers by itself: no call need be behind it, and what the desk has
+// emitted is waited for all the same.
+func (s *server) drainDesk(ctx context.Context, d Drainer) (err error) {
+	defer s.recoverCall(deskv1.DeskService_Drain_FullMethodName, &err)
+	return d.Drain(ctx)
 }
 
 func (s *server) Events(stream deskv1.DeskService_EventsServer) error {

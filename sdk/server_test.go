@@ -468,6 +468,38 @@ func TestSIGTERMEndsAPluginThatDoesNotDrain(t *testing.T) {
 	})
 }
 
+// brokenDesk cannot be drained.
+type brokenDesk struct{ scriptDesk }
+
+func (brokenDesk) Drain(context.Context) error { panic("no such pointer") }
+
+func TestADrainThatPanicsFlushesAllTheSame(t *testing.T) {
+	s, client := serveLoopback(t, pluginOf(brokenDesk{}), hclog.NewNullLogger())
+	if _, err := client.Describe(t.Context(), &deskv1.DescribeRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	stream := openEvents(t, client)
+	settled := make(chan error, 1)
+	go func() {
+		settled <- (&host{s}).Emit(t.Context(), &Event{ChatID: "c", Payload: AgentReadMessages{}})
+	}()
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go s.drainAtSignal(func() { close(stopped) })
+	if err := stream.Send(ack(1)); err != nil {
+		t.Fatal(err)
+	}
+	<-stopped
+	if err := <-settled; err != nil {
+		t.Error(err)
+	}
+	if _, err := client.Drain(t.Context(), &deskv1.DrainRequest{}); err == nil || !strings.Contains(err.Error(), "panicked") {
+		t.Errorf("a Drain after it: %v", err)
+	}
+}
+
 func TestDrainBeforeAnyCallMakesNoDesk(t *testing.T) {
 	p := Plugin{Name: "test", New: func(Host) Desk { t.Error("New was called"); return nil }}
 	if err := newServer(&p, hclog.NewNullLogger()).drain(t.Context()); err != nil {

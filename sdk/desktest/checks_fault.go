@@ -283,7 +283,7 @@ func checkChildren(t *trial) {
 	t.chat(s)
 	t.must("closing its standard input", s.lifeline.Close())
 	t.wantExit(s, "the end of its standard input")
-	ended := t.eventually(endTime/5, func() bool {
+	ended := t.eventually(endTime, func() bool {
 		left, err := groupLives(s.cmd.Process)
 		t.must("looking for what it has started", err)
 		return !left

@@ -54,9 +54,10 @@ func checkReplay(t *trial) {
 	chat := t.chat(s)
 	t.says(chat, "Before.")
 	t.await(s, "the first message", func() bool { return s.heard(chat, "Before.") == 1 })
-	state, before := s.latest(chat), s.of(chat)
-	// What comes now is not acknowledged, as when the host dies with the plugin.
+	// What comes now is not acknowledged, as when the host dies with the plugin. What
+	// was, the next process knows of.
 	s.hold()
+	state, before := s.latest(chat), s.of(chat)
 	t.says(chat, "Not acknowledged.")
 	t.await(s, "the second message", func() bool { return s.heard(chat, "Not acknowledged.") == 1 })
 	lost := s.of(chat)[len(before):]
@@ -99,9 +100,9 @@ func (t *trial) webhookReplay(s *serving) {
 		t.notTested("the plugin is tested without webhooks")
 	}
 	chat := t.chat(s)
-	state := s.latest(chat)
 	const text = "NotAcknowledged4711" // in any encoding the same
 	s.hold()
+	state := s.latest(chat)
 	t.says(chat, text)
 	t.await(s, "the agent's message, brought by a webhook", func() bool { return s.heard(chat, text) > 0 })
 	if !t.webhooks.brought(text) {

@@ -54,10 +54,8 @@ type Stream struct {
 	// first has the number base.
 	sent []*pending
 	base uint64
-	// count is how many events are queued or sent; idle is closed when it
-	// reaches 0, and is nil while nobody waits for that.
-	count int
-	idle  chan struct{}
+	// lost says that the stream ended with events that were not settled.
+	lost bool
 }
 
 // limits are what the host says in EventsOpen.
@@ -155,7 +153,6 @@ func (s *Stream) enqueue(p *pending) bool {
 	}
 	p.chat = c
 	c.waiting = append(c.waiting, p)
-	s.count++
 	s.makeReady(c)
 	s.mu.Unlock()
 	s.signal()
@@ -176,6 +173,7 @@ func (s *Stream) withdraw(p *pending) (settled bool) {
 	if i := slices.Index(p.chat.waiting, p); i >= 0 {
 		p.chat.waiting = slices.Delete(p.chat.waiting, i, i+1)
 		s.release(p.chat)
+		close(p.done) // for Flush
 	}
 	return false
 }
@@ -193,11 +191,6 @@ func (s *Stream) release(c *chat) {
 	if len(c.waiting) == 0 && c.sent == 0 {
 		delete(s.chats, c.id)
 	}
-	s.count--
-	if s.count == 0 && s.idle != nil {
-		close(s.idle)
-		s.idle = nil
-	}
 }
 
 func (s *Stream) signal() {
@@ -207,26 +200,35 @@ func (s *Stream) signal() {
 	}
 }
 
-// Flush waits until no event is queued or unsettled, ctx ends or the stream does.
+// Flush waits until all events that are queued or unsettled now have been settled
+// or withdrawn, ctx ends or the stream does. It does not wait for those that come later.
 func (s *Stream) Flush(ctx context.Context) error {
 	s.mu.Lock()
-	if s.count == 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	if s.idle == nil {
-		s.idle = make(chan struct{})
-	}
-	idle := s.idle
+	lost, all := s.lost, s.unsettled()
 	s.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-s.done:
+	if lost {
 		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	for _, p := range all {
+		select {
+		case <-p.done:
+			if p.err != nil {
+				return p.err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// unsettled lists the events that are queued or sent. The lock is held.
+func (s *Stream) unsettled() []*pending {
+	all := slices.Clone(s.sent)
+	for _, c := range s.chats {
+		all = append(all, c.waiting...)
+	}
+	return all
 }
 
 // Run serves the stream until it ends, then fails all events that are queued or
@@ -415,15 +417,10 @@ func (s *Stream) close() {
 	}
 	s.closed = true
 	close(s.done)
-	for _, p := range s.sent {
+	for _, p := range s.unsettled() {
 		p.err = ErrClosed
 		close(p.done)
-	}
-	for _, c := range s.chats {
-		for _, p := range c.waiting {
-			p.err = ErrClosed
-			close(p.done)
-		}
+		s.lost = true
 	}
 	s.chats, s.ready, s.sent = nil, nil, nil
 }

@@ -398,8 +398,8 @@ func TestCancellation(t *testing.T) {
 			cancel()
 			f.failed(a, context.Canceled)
 			f.failed(b, context.Canceled)
-			if len(f.s.chats) != 0 || f.s.count != 0 {
-				f.Errorf("%d chats and %d events are left", len(f.s.chats), f.s.count)
+			if n := len(f.s.unsettled()); len(f.s.chats) != 0 || n != 0 {
+				f.Errorf("%d chats and %d events are left", len(f.s.chats), n)
 			}
 			again := f.emit(f.Context(), "c", "3")
 			f.host.open(&deskv1.EventsOpen{})
@@ -517,6 +517,41 @@ func TestFlushWaitsForTheLastAcknowledgement(t *testing.T) {
 		cancel()
 		if err := f.s.Flush(ctx); !errors.Is(err, context.Canceled) {
 			f.Errorf("Flush with its ctx ended = %v", err)
+		}
+	})
+}
+
+func TestFlushDoesNotWaitForWhatComesLater(t *testing.T) {
+	start(t, func(f *fixture) {
+		f.host.open(&deskv1.EventsOpen{ChatWindow: 1})
+		f.emit(f.Context(), "c", "1")
+		f.emit(f.Context(), "c", "2")
+		ctx, cancel := context.WithCancel(f.Context())
+		f.emit(ctx, "c", "given up")
+		flushed := make(chan error, 1)
+		go func() { flushed <- f.s.Flush(f.Context()) }()
+		synctest.Wait()
+		f.emit(f.Context(), "d", "1")
+		cancel()
+		f.sent("c/1")
+		f.sent("d/1")
+		f.host.ack(1)
+		f.sent("c/2")
+		select {
+		case err := <-flushed:
+			f.Errorf("Flush = %v with an event not settled", err)
+		default:
+		}
+		f.host.ack(3)
+		f.emit(f.Context(), "e", "1")
+		synctest.Wait()
+		select {
+		case err := <-flushed:
+			if err != nil {
+				f.Errorf("Flush = %v", err)
+			}
+		default:
+			f.Error("Flush waits for later events")
 		}
 	})
 }

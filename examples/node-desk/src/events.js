@@ -84,8 +84,8 @@ export class EventStream {
    */
   async emit(event) {
     const size = this.#encode(event).length + OVERHEAD;
-    const limit = this.#limits.max_event_bytes;
-    if (size > limit) throw new Refused("TOO_LARGE", `the event has ${size} bytes, at most ${limit} are allowed`);
+    const refused = this.#tooLarge(size);
+    if (refused) throw refused;
     if (this.#closed) throw ended();
     await new Promise((resolve, reject) => {
       let queue = this.#queues.get(event.chat_id);
@@ -111,7 +111,28 @@ export class EventStream {
     const limits = Object.entries(LIMITS).map(([name, most]) => [name, said[name] || most]);
     this.#limits = Object.fromEntries(limits);
     this.#opened = true;
+    this.#refuseTooLarge();
     this.#send();
+  }
+
+  /** Returns the refusal of an event that the host does not allow, or that no batch has room for. */
+  #tooLarge(size) {
+    const limit = Math.min(this.#limits.max_event_bytes, this.#limits.max_batch_bytes);
+    if (size > limit) return new Refused("TOO_LARGE", `the event has ${size} bytes, at most ${limit} are allowed`);
+  }
+
+  /** Looks again at what was queued before the host told its limits. */
+  #refuseTooLarge() {
+    for (const queue of this.#queues.values()) {
+      const all = queue.waiting;
+      queue.waiting = all.filter(({ size }) => !this.#tooLarge(size));
+      if (queue.waiting.length === 0) {
+        this.#queues.delete(queue.chat);
+        this.#ready.delete(queue);
+      }
+      for (const { size, reject } of all) if (this.#tooLarge(size)) reject(this.#tooLarge(size));
+    }
+    this.#tellFlushed();
   }
 
   /** Lists a queue that may send an event. */

@@ -58,6 +58,19 @@ test("an event that is too large is refused here", async () => {
   assert.deepEqual(host.batches, []);
 });
 
+test("one that is queued before the host tells its limits is refused then, and blocks nobody", async () => {
+  const { stream, host, begin } = open({ max_batch_bytes: 1000 });
+  const large = [stream.emit(event("a", 1000)), stream.emit(event("b", 1000))];
+  const small = stream.emit(event("b"));
+  begin();
+  for (const each of large) await assert.rejects(each, { code: "TOO_LARGE" });
+  assert.deepEqual(host.batches.flat().map((sent) => sent.chat_id), ["b"]);
+  await assert.rejects(stream.emit(event("a", 1000)), { code: "TOO_LARGE" });
+  host.ack(1);
+  await small;
+  await stream.flush();
+});
+
 test("no more wait for their acknowledgement than the windows allow, and chats take turns", async () => {
   const { stream, host, begin } = open({ window: 4, chat_window: 2 });
   for (let n = 0; n < 3; n++) stream.emit(event("a"));

@@ -317,6 +317,9 @@ func (sh *shard) message(chatID, id string) (*out, *recordv1.OutMessage, error) 
 			}
 		}
 	}
+	if m := sh.recorded[outKey{chatID, id}]; m != nil {
+		return nil, m, nil
+	}
 	switch m, err := sh.svc.opts.Journal.Out(chatID, id); {
 	case err == nil:
 		return nil, m, nil
@@ -804,6 +807,7 @@ func (sh *shard) record(c *chat, m *recordv1.OutMessage, state recordv1.OutState
 		MessageStatus: &recordv1.MessageStatus{Id: m.GetId(), State: state, Reason: reason},
 	}})
 	sh.batch.PutOut(c.id(), m)
+	sh.recorded[outKey{c.id(), m.GetId()}] = m
 }
 
 // stepNews tells the desk what is only worth its latest value.

@@ -118,6 +118,74 @@ func TestRepeatedMessageWaitsForItsOwnChatOnly(t *testing.T) {
 	})
 }
 
+// A message that is repeated in the very turn in which its outcome is recorded has
+// that outcome, and not what the journal knew before.
+func TestRepeatedMessageBesideItsOutcome(t *testing.T) {
+	type answer struct {
+		sent *session.Sent
+		err  error
+		took time.Duration
+	}
+	for name, c := range map[string]struct {
+		// before says that the message is with the desk when the turn begins, ends that
+		// the chat ends in it.
+		before, ends bool
+		want         recordv1.OutState
+	}{
+		"delivered":                  {true, false, recordv1.OutState_OUT_STATE_DELIVERED},
+		"delivered as the chat ends": {true, true, recordv1.OutState_OUT_STATE_DELIVERED},
+		"taken as the chat ends":     {false, true, recordv1.OutState_OUT_STATE_FAILED},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runHeld(t, func(b *bench, hold, release func()) {
+				g := b.generation()
+				b.chat(g)
+				defer b.attend().Close()
+				arrives := make(chan struct{})
+				g.onCall(func(_ context.Context, c call) error {
+					if c.name == "send" {
+						<-arrives
+					}
+					return nil
+				})
+				send := func(id string) chan answer {
+					got := make(chan answer, 1)
+					go func() {
+						begun := time.Now()
+						sent, err := b.send(id, "x")
+						got <- answer{sent, err, time.Since(begun)}
+					}()
+					synctest.Wait()
+					return got
+				}
+				first := send("m1") // with the desk; what else there is waits behind it
+				id := "m1"
+				hold()
+				if !c.before {
+					id = "m2"
+					send(id)
+				} else {
+					close(arrives)
+					synctest.Wait()
+				}
+				if c.ends {
+					go func() { _ = b.svc.EndChat(context.Background(), b.ref, "") }()
+					synctest.Wait()
+				}
+				again := send(id)
+				release()
+				if got := <-again; got.err != nil || got.sent.Status != c.want || got.took != 0 {
+					t.Errorf("%+v, %v after %v, want %v", got.sent, got.err, got.took, c.want)
+				}
+				if !c.before {
+					close(arrives)
+				}
+				<-first
+			})
+		})
+	}
+}
+
 func TestFeedGoesOnAfterTooMuchPassingNews(t *testing.T) {
 	run(t, func(b *bench) {
 		g := b.generation()

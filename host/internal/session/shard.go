@@ -43,8 +43,9 @@ type shard struct {
 	// the clock touches; what is written down is dated by wall.
 	now, wall time.Time
 	batch     journal.Batch
-	touched   []*session // have fresh news or a changed head
-	released  []*chat    // whose end the journal does not tell before this turn is written
+	touched   []*session                      // have fresh news or a changed head
+	released  []*chat                         // whose end the journal does not tell before this turn is written
+	recorded  map[outKey]*recordv1.OutMessage // outcomes that it does not tell before, either
 	told      outcome
 	err       error
 
@@ -85,6 +86,9 @@ type shardDesk struct {
 	queue    []*chat
 }
 
+// outKey names a message of a user.
+type outKey struct{ chat, id string }
+
 type settlement struct {
 	gen     desk.Generation
 	seq     uint64
@@ -99,6 +103,7 @@ func newShard(s *Service, resumes int) *shard {
 		sessions: make(map[string]*session),
 		chats:    make(map[string]*chat),
 		desks:    make(map[string]*shardDesk),
+		recorded: make(map[outKey]*recordv1.OutMessage),
 	}
 	sh.tick()
 	return sh
@@ -220,6 +225,7 @@ func (sh *shard) turn(task func()) {
 		delete(sh.chats, c.id())
 	}
 	sh.released = reset(sh.released)
+	clear(sh.recorded)
 	if sh.err != nil {
 		return // nothing of this turn may be written or told
 	}

@@ -32,7 +32,8 @@ type fault struct {
 	ignoresStdin, ignoresSigterm bool
 	endsAtSigint                 bool
 	endsWhenRefused              bool
-	endsWhenPaused, leavesChild  bool
+	endsWhenPaused               bool
+	leavesChild                  string // for so many seconds
 	firstSeq                     uint64
 	// call answers in place of the right plugin, which it may ask.
 	call func(p *proxy, req any, right func() (any, error)) (any, error)
@@ -109,7 +110,9 @@ func faults() map[string]fault {
 	var late *deskv1.Event
 	return map[string]fault{
 		"right": {},
-		// A right one too: desks greet.
+		// A right one too: what it has started takes its time to end.
+		"ends-slowly": {leavesChild: "5"},
+		// And so is this: desks greet.
 		"greets": {events: func(e *deskv1.Event) []*deskv1.Event {
 			all := clones(e, 1)
 			if e.GetAgentJoined() != nil {
@@ -351,7 +354,7 @@ func faults() map[string]fault {
 			return &deskv1.DrainResponse{}, nil
 		}),
 		"outlives-its-host": {check: "end/stdin", ignoresStdin: true},
-		"leaves-a-child":    {check: "end/children", leavesChild: true},
+		"leaves-a-child":    {check: "end/children", leavesChild: "60"},
 		"ignores-sigterm":   {check: "end/sigterm", ignoresSigterm: true},
 		"ends-at-sigint":    {check: "end/sigint", endsAtSigint: true},
 		"gossips": answering("log/privacy", func(p *proxy, r *deskv1.SendMessageToAgentRequest, right func() (*deskv1.SendMessageToAgentResponse, error)) (*deskv1.SendMessageToAgentResponse, error) {
@@ -459,6 +462,19 @@ func TestAGreetingIsNoFault(t *testing.T) {
 				t.Errorf("%s: %s", r.Outcome, r.Came)
 			}
 		})
+	}
+}
+
+// TestAChildThatEndsLaterIsNoFault has what a process has started end some seconds
+// after it.
+func TestAChildThatEndsLaterIsNoFault(t *testing.T) {
+	t.Parallel()
+	r, err := desktest.Check(t.Context(), install(t, "ends-slowly"), "end/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Outcome != desktest.Pass {
+		t.Errorf("%s: %s", r.Outcome, r.Came)
 	}
 }
 

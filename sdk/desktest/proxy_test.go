@@ -85,8 +85,8 @@ func serveFault(name string) {
 			os.Exit(1)
 		}()
 	}
-	if p.fault.leavesChild {
-		if err := exec.Command("sleep", "60").Start(); err != nil {
+	if p.fault.leavesChild != "" {
+		if err := exec.Command("sleep", p.fault.leavesChild).Start(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(2)
 		}

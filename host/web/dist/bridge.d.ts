@@ -221,7 +221,10 @@ export interface Client {
     readonly chatOpen: boolean;
     /** Asks whether anybody is there; makes a session if there is none. */
     availability(): Promise<Availability>;
-    /** Resolves with the chat's id once the desk has taken the chat; an agent joins later, by an entry. */
+    /**
+     * Resolves with the chat's id once the desk has taken the chat; an agent joins later, by an entry. A chat that
+     * is being ended is seen through first.
+     */
     startChat(options?: StartOptions): Promise<string>;
     /** Resolves once the end is sure. The `chat_ended` entry follows. */
     endChat(): Promise<void>;

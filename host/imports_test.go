@@ -82,6 +82,12 @@ var needed = map[string]string{"plugins/genesys": websocket}
 // links.
 var testOnly = []string{"github.com/twilio/twilio-go"}
 
+// early is the package that has to be initialized before most of the host's program
+// is, and so may link no modules but these: see its comment.
+const early = "host/internal/process/launcher"
+
+var earlyLinks = []string{"golang.org/x/sys", module + "host/internal/process/procstat"}
+
 // goPackage is what the rules look at, as go list names it.
 type goPackage struct {
 	ImportPath   string
@@ -145,6 +151,11 @@ func violations(packages []goPackage) (lines []string) {
 		for _, linked := range p.Deps {
 			if slices.ContainsFunc(testOnly, func(module string) bool { return in(linked, module) }) {
 				lines = append(lines, fmt.Sprintf("%s links %s, which is for tests only", path, linked))
+			}
+			// The paths of modules begin with a domain's name.
+			if domain, _, _ := strings.Cut(linked, "/"); path == early && strings.Contains(domain, ".") &&
+				!slices.ContainsFunc(earlyLinks, func(folder string) bool { return in(linked, folder) }) {
+				lines = append(lines, fmt.Sprintf("%s links %s: it would be initialized behind that", path, linked))
 			}
 			if target := strings.TrimPrefix(linked, module); in(path, "plugins") && path == roomOf(path) && in(target, path+"/"+path[len("plugins/"):]+"test") {
 				lines = append(lines, fmt.Sprintf("%s links %s: a plugin does not carry its simulator", path, target))
@@ -250,6 +261,8 @@ func TestImportRules(t *testing.T) {
 		"heavy plugin":    {goPackage{ImportPath: module + "plugins/mock/adapter", Deps: []string{websocket}}, "plugins/mock/adapter links github.com/gorilla/websocket: no plugin may"},
 		"needed":          {goPackage{ImportPath: module + "plugins/genesys/cloud", Deps: []string{websocket}}, ""},
 		"needs no more":   {goPackage{ImportPath: module + "plugins/genesys/cloud", Deps: []string{"github.com/spf13/cobra"}}, "plugins/genesys/cloud links github.com/spf13/cobra: no plugin may"},
+		"early":           {goPackage{ImportPath: module + early, Deps: []string{"encoding/json", "vendor/golang.org/x/net/idna", "golang.org/x/sys/unix"}}, ""},
+		"early, and late": {goPackage{ImportPath: module + early, Deps: []string{"google.golang.org/grpc"}}, early + " links google.golang.org/grpc: it would be initialized behind that"},
 		"heavy sdk":       {goPackage{ImportPath: module + "sdk", Deps: []string{"github.com/spf13/cobra"}}, "sdk links github.com/spf13/cobra: every plugin would"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,11 +19,6 @@ import (
 	"github.com/deskhost/deskhost/host/internal/process"
 )
 
-func TestMain(m *testing.M) {
-	process.Become()
-	os.Exit(m.Run())
-}
-
 // TestCheckAsksAnew has a plugin that is of no use, and says how many files it may
 // open. A check goes by the limits of the configuration that it is for, and by no
 // error from before it: the operator may have put that right.

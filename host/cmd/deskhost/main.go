@@ -19,7 +19,6 @@ import (
 
 	"github.com/deskhost/deskhost/host/internal/catalog"
 	"github.com/deskhost/deskhost/host/internal/config"
-	"github.com/deskhost/deskhost/host/internal/process"
 )
 
 // version is set when a release is built.
@@ -32,9 +31,6 @@ const (
 )
 
 func main() {
-	// The host starts plugins by way of its own program, which then has no
-	// command line to read.
-	process.Become()
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -26,8 +26,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/deskhost/deskhost/host/internal/process"
 )
 
 // measurement is one part of the dashboard.
@@ -37,7 +35,6 @@ type measurement interface {
 }
 
 func main() {
-	process.Become()
 	only := flag.String("only", "", "`parts` to measure, as in \"events,messages\" (default: all)")
 	rounds := flag.Int("rounds", 3, "rounds; medians are printed")
 	binary := flag.String("deskhost", filepath.Join("bin", "deskhost"), "the host's `file`")

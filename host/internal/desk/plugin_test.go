@@ -23,7 +23,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/deskhost/deskhost/host/internal/process"
 	deskv1 "github.com/deskhost/deskhost/proto/desk/v1"
 )
 
@@ -35,7 +34,6 @@ var sharedCopy string
 // name says how it behaves up to the handshake; its configuration and the text
 // of StartChat say what it does later.
 func TestMain(m *testing.M) {
-	process.Become()
 	if name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), deskv1.FilePrefix); ok {
 		runFakePlugin(name)
 		return

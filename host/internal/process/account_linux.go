@@ -3,22 +3,19 @@ package process
 import (
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/deskhost/deskhost/host/internal/process/launcher"
 )
 
 // account is the system user that a process runs as; nil: the host's own.
 type account struct {
-	Name string `json:"name"`
-	Home string `json:"home"`
-	UID  int    `json:"uid"`
-	GID  int    `json:"gid"`
+	launcher.Account
+
+	folder string // the user's home
 }
 
 // lookUp finds a user by name or number. It returns nil for the host's own user.
@@ -46,7 +43,7 @@ func lookUp(name string) (*account, error) {
 	case os.Geteuid() != 0:
 		return nil, fmt.Errorf("only root can run a plugin as another user (%q), and this host runs as user %d; run it as root, or remove the desk's user", name, os.Geteuid())
 	}
-	return &account{Name: name, Home: u.HomeDir, UID: uid, GID: gid}, nil
+	return &account{launcher.Account{Name: name, UID: uid, GID: gid}, u.HomeDir}, nil
 }
 
 // home is the user's home folder, empty for the host's own user.
@@ -54,7 +51,15 @@ func (a *account) home() string {
 	if a == nil {
 		return ""
 	}
-	return a.Home
+	return a.folder
+}
+
+// told is what the launcher is told of it.
+func (a *account) told() *launcher.Account {
+	if a == nil {
+		return nil
+	}
+	return &a.Account
 }
 
 // programName is the copy of the program in the folder of a process of another
@@ -95,42 +100,4 @@ func copyProgram(from, to string) (err error) {
 		err = closed
 	}
 	return err
-}
-
-// enter makes the calling process the user's. The launcher calls it.
-func (a *account) enter(dir string) error {
-	if err := syscall.Setgroups([]int{}); err != nil {
-		return fmt.Errorf("clearing the groups for user %q: %w", a.Name, err)
-	}
-	if err := syscall.Setgid(a.GID); err != nil {
-		return fmt.Errorf("becoming group %d of user %q: %w", a.GID, a.Name, err)
-	}
-	if err := syscall.Setuid(a.UID); err != nil {
-		return fmt.Errorf("becoming user %q: %w", a.Name, err)
-	}
-	return a.reach(dir)
-}
-
-// reach checks that the user can enter the run folder, and names the folder on
-// the way to it that is shut.
-func (a *account) reach(dir string) error {
-	for at := dir; ; at = filepath.Dir(at) {
-		if unix.Access(at, unix.X_OK) == nil {
-			if at == dir {
-				return nil
-			}
-			return fmt.Errorf("user %q cannot enter %s, which is on the way to the run folder; run chmod o+x on it", a.Name, shut(at, dir))
-		}
-		if at == filepath.Dir(at) {
-			return &fs.PathError{Op: "enter", Path: dir, Err: fs.ErrPermission}
-		}
-	}
-}
-
-// shut is the folder directly below reached on the way to dir.
-func shut(reached, dir string) string {
-	for filepath.Dir(dir) != reached {
-		dir = filepath.Dir(dir)
-	}
-	return dir
 }

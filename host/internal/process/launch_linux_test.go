@@ -9,13 +9,15 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/deskhost/deskhost/host/internal/process/launcher"
+	"github.com/deskhost/deskhost/host/internal/process/procstat"
 )
 
 // modes are those beside serve's.
@@ -197,7 +199,7 @@ func TestMemoryIsLimited(t *testing.T) {
 
 // orphans starts a process group as a plugin's, with a record of it, and returns
 // the record and the processes: the leader and a child.
-func orphans(t *testing.T, runDir string) (record, []*exec.Cmd) {
+func orphans(t *testing.T, runDir string) (launcher.Record, []*exec.Cmd) {
 	t.Helper()
 	dir := filepath.Join(runDir, "plugin-dir1")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -221,29 +223,29 @@ func orphans(t *testing.T, runDir string) (record, []*exec.Cmd) {
 		group = append(group, cmd)
 	}
 	leader := group[0].Process.Pid
-	s, err := readStat(leader)
+	s, err := procstat.Read(leader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	boot, err := bootID()
+	boot, err := procstat.BootID()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return record{PID: leader, Start: s.start, Boot: boot, Dir: dir}, group
+	return launcher.Record{PID: leader, Start: s.Start, Boot: boot, Dir: dir}, group
 }
 
 func TestSweepKillsWhatIsRecorded(t *testing.T) {
 	for name, test := range map[string]struct {
-		change     func(r *record)
+		change     func(r *launcher.Record)
 		leaderGone bool
 		swept      bool
 	}{
-		"match":                          {func(*record) {}, false, true},
-		"leader gone":                    {func(*record) {}, true, true},
-		"another start":                  {func(r *record) { r.Start++ }, false, false},
-		"another boot":                   {func(r *record) { r.Boot = "another" }, false, false},
-		"leader gone, another's folder":  {func(r *record) { r.Dir += "0" }, true, false},
-		"leader gone, with another boot": {func(r *record) { r.Boot = "another" }, true, false},
+		"match":                          {func(*launcher.Record) {}, false, true},
+		"leader gone":                    {func(*launcher.Record) {}, true, true},
+		"another start":                  {func(r *launcher.Record) { r.Start++ }, false, false},
+		"another boot":                   {func(r *launcher.Record) { r.Boot = "another" }, false, false},
+		"leader gone, another's folder":  {func(r *launcher.Record) { r.Dir += "0" }, true, false},
+		"leader gone, with another boot": {func(r *launcher.Record) { r.Boot = "another" }, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := t.TempDir()
@@ -263,14 +265,14 @@ func TestSweepKillsWhatIsRecorded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(recordPath(runDir, r.PID), text, 0o600); err != nil {
+			if err := os.WriteFile(launcher.RecordPath(runDir, r.PID), text, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := PrepareRunDir(data); err != nil {
 				t.Fatal(err)
 			}
 			for _, cmd := range group {
-				if _, err := readStat(cmd.Process.Pid); (err != nil) != test.swept {
+				if _, err := procstat.Read(cmd.Process.Pid); (err != nil) != test.swept {
 					t.Errorf("process %d: %v, want swept %v", cmd.Process.Pid, err, test.swept)
 				}
 			}
@@ -284,15 +286,15 @@ func TestSweepKillsWhatIsRecorded(t *testing.T) {
 func TestRecordOfARunningProcess(t *testing.T) {
 	p := start(t, "graceful")
 	runDir := filepath.Dir(p.run.dir)
-	text, err := os.ReadFile(filepath.Join(runDir, strconv.Itoa(p.Pid())+recordSuffix))
+	text, err := os.ReadFile(launcher.RecordPath(runDir, p.Pid()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r record
+	var r launcher.Record
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	if !r.matches(groupMembers(p.Pid())) || r.Dir != p.run.dir {
+	if !matches(r, groupMembers(p.Pid())) || r.Dir != p.run.dir {
 		t.Errorf("record %+v", r)
 	}
 	// The environment would tell as well.
@@ -343,7 +345,7 @@ func TestDeathOfTheHost(t *testing.T) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for give := time.After(patience); ; {
-		if _, err := readStat(pid); err != nil {
+		if _, err := procstat.Read(pid); err != nil {
 			return
 		}
 		select {

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"runtime"
 	"time"
+
+	"github.com/deskhost/deskhost/host/internal/process/launcher"
 )
 
 // Lacking lists what this system does not offer, in words for an operator.
@@ -18,9 +20,6 @@ func Lacking() []string {
 		"the sweep of processes that outlive a killed host",
 	}
 }
-
-// Become is for Linux, where the host starts plugins by way of itself.
-func Become() {}
 
 // start starts the process.
 func (p *program) start(stdin, stdout, stderr *os.File) error {
@@ -35,7 +34,7 @@ func (p *program) start(stdin, stdout, stderr *os.File) error {
 		Stdin: stdin, Stdout: stdout, Stderr: stderr,
 		SysProcAttr: ownGroup(),
 	}
-	return execError(p.cmd.Start())
+	return launcher.ExecError(p.cmd.Start())
 }
 
 func forgetRecord(string, int) {}

@@ -26,7 +26,6 @@ const patience = time.Minute
 // The processes of these tests are the test program itself, told by its
 // argument zero how to behave.
 func TestMain(m *testing.M) {
-	Become()
 	if mode, ok := strings.CutPrefix(filepath.Base(os.Args[0]), "test-"); ok {
 		if other := modes[mode]; other != nil {
 			other()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -118,14 +117,6 @@ func (p *program) launch() (ours pipes, err error) {
 		ours.close()
 	}
 	return ours, err
-}
-
-// execError adds the likely reason to an error of running a program.
-func execError(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w; is the file system of data_dir mounted with noexec?", err)
-	}
-	return err
 }
 
 // live is the goroutine that starts the process and sees it to its end. It tells

@@ -13,52 +13,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/deskhost/deskhost/host/internal/process/launcher"
+	"github.com/deskhost/deskhost/host/internal/process/procstat"
 )
 
-// record is what a file in the run folder says of one process, so that a later
-// host can tell it from another that was given its number since.
-type record struct {
-	PID   int    `json:"pid"`
-	Start uint64 `json:"start"` // in clock ticks since the boot
-	Boot  string `json:"boot"`  // the boot's id
-	Dir   string `json:"dir"`   // the process's folder, its TMPDIR
-}
-
-// recordSuffix ends the name of a record; before it stands the process id.
-const recordSuffix = ".process"
-
-func recordPath(runDir string, pid int) string {
-	return filepath.Join(runDir, strconv.Itoa(pid)+recordSuffix)
-}
-
-// writeRecord notes the calling process.
-func writeRecord(runDir, dir string) error {
-	boot, err := bootID()
-	if err != nil {
-		return err
-	}
-	self, err := readStat(os.Getpid())
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(record{PID: os.Getpid(), Start: self.start, Boot: boot, Dir: dir})
-	if err != nil {
-		return err
-	}
-	// A host that finds half of it finds a process that never became a plugin.
-	return os.WriteFile(recordPath(runDir, os.Getpid()), text, 0o600)
-}
-
 // forgetRecord removes the record of a process whose group is gone.
-func forgetRecord(runDir string, pid int) {
-	// What cannot be removed matches nothing any more.
-	_ = os.Remove(recordPath(runDir, pid))
-}
-
-func bootID() (string, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return string(bytes.TrimSpace(id)), err
-}
+func forgetRecord(runDir string, pid int) { launcher.Forget(runDir, pid) }
 
 // sweepProcesses kills the process groups that the records of a run folder
 // name, and waits for their end.
@@ -78,11 +39,11 @@ func sweepProcesses(runDir string) error {
 	if !info.IsDir() || int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%s is not a folder of this user alone; remove it", runDir)
 	}
-	files, err := filepath.Glob(filepath.Join(escapeGlob(runDir), "*"+recordSuffix))
+	files, err := filepath.Glob(filepath.Join(escapeGlob(runDir), "*"+launcher.RecordSuffix))
 	if err != nil {
 		return err
 	}
-	boot, err := bootID()
+	boot, err := procstat.BootID()
 	if err != nil {
 		return err
 	}
@@ -93,9 +54,9 @@ func sweepProcesses(runDir string) error {
 			errs = append(errs, err)
 			continue
 		}
-		var r record
+		var r launcher.Record
 		if json.Unmarshal(text, &r) == nil && r.Boot == boot && r.PID > 1 {
-			errs = append(errs, r.sweep())
+			errs = append(errs, sweep(r))
 		}
 	}
 	return errors.Join(errs...)
@@ -110,8 +71,8 @@ func escapeGlob(path string) string {
 const sweepTick = 5 * time.Millisecond
 
 // sweep kills what is left of the recorded process's group.
-func (r record) sweep() error {
-	if !r.matches(groupMembers(r.PID)) {
+func sweep(r launcher.Record) error {
+	if !matches(r, groupMembers(r.PID)) {
 		return nil
 	}
 	for give := time.Now().Add(killWait); ; time.Sleep(sweepTick) {
@@ -132,14 +93,14 @@ func (r record) sweep() error {
 // leader is known by its start, and once that has died the others by the folder
 // in the environment that they have from it: a number is not given away while
 // a group has it.
-func (r record) matches(members []stat) bool {
+func matches(r launcher.Record, members []procstat.Stat) bool {
 	for _, m := range members {
-		if m.pid == r.PID {
-			return m.start == r.Start
+		if m.PID == r.PID {
+			return m.Start == r.Start
 		}
 	}
 	for _, m := range members {
-		env, err := os.ReadFile("/proc/" + strconv.Itoa(m.pid) + "/environ")
+		env, err := os.ReadFile("/proc/" + strconv.Itoa(m.PID) + "/environ")
 		if err == nil && bytes.Contains(append([]byte{0}, env...), []byte("\x00TMPDIR="+r.Dir+"\x00")) {
 			return true
 		}

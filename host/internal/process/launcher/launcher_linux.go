@@ -40,7 +40,7 @@ type Launch struct {
 	Account   *Account `json:"account,omitempty"`
 }
 
-func init() {
+func init() { //nolint:gochecknoinits // it is the point, see the package comment
 	if os.Args[0] != Name || len(os.Args) != 2 {
 		return
 	}

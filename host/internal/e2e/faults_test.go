@@ -54,7 +54,6 @@ var faultyCalls = map[string]string{
 	"noise":        "on standard output before the handshake",
 	"types":        `{"wrong":5}`,
 	"grandchild":   "exit status 7",
-	"answer":       "larger than max",
 	"unread":       "does not read its event stream",
 	"strangers":    "REFUSAL_CODE_CHAT_OVER",
 	"backwards":    "came after event",
@@ -64,9 +63,10 @@ var faultyCalls = map[string]string{
 	"stubborn":     "does not end when asked to",
 }
 
-// greedyCalls are those that also want all the processors. They slow down their
-// equals, which may then be found unhealthy before they are found out.
+// greedyCalls are those that also want all the processors, or much memory at once.
+// Beside their equals they may be found unhealthy before they are found out.
 var greedyCalls = map[string]string{
+	"answer": "larger than max",
 	"line":   "bytes_cut=",
 	"storm":  "lines dropped",
 	"flood":  "wait for their acknowledgement",

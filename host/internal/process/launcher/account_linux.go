@@ -16,7 +16,7 @@ type Account struct {
 	GID  int    `json:"gid"`
 }
 
-// enter makes the calling process the user's. The launcher calls it.
+// enter makes the calling process the user's.
 func (a *Account) enter(dir string) error {
 	if err := syscall.Setgroups([]int{}); err != nil {
 		return fmt.Errorf("clearing the groups for user %q: %w", a.Name, err)
